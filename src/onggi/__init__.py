@@ -1,0 +1,3 @@
+"""Onggi: a backup archive that you can mount."""
+
+__version__ = "0.1.0"
