@@ -85,6 +85,11 @@ def test_what_a_reader_must_ignore_is_ignored(forged: Any) -> None:
     assert problems(forged.build()) == []
 
 
+def test_a_section_may_have_64_tables(forged: Any) -> None:
+    forged.pages[0, 0, 1] = {"raw": lambda rows: many_tables(rows, 60)}
+    assert problems(forged.build()) == []
+
+
 def test_the_pages_of_tables_that_nobody_knows_are_checked(forged: Any) -> None:
     """They are checked as any others: spec section 5.3."""
     forged.rows[200] = b"unknown" * 20
@@ -179,9 +184,17 @@ def swap_tables(rows: bytes) -> bytes:
     return rows[72:144] + rows[:72] + rows[144:]
 
 
-def many_tables(rows: bytes) -> bytes:
-    more = [struct.pack("<HHIQ", 300 + n, 1, 1, 0) + bytes(56) for n in range(61)]
+def many_tables(rows: bytes, count: int = 61) -> bytes:
+    """Add empty tables that nobody knows; there are four others."""
+    more = [struct.pack("<HHIQ", 300 + n, 1, 1, 0) + bytes(56) for n in range(count)]
     return rows + b"".join(more)
+
+
+def bomb(forged: Any) -> None:
+    """A page of 3 KiB that unfolds to 16 MiB."""
+    data = zero_frame(2**24)
+    forged.pages[3, 0, 0] = {"raw": lambda _: b"x" * 70, "data": data, "raw_bytes": 2**24}
+    forged.pages[3, 0, 0]["codec"] = 1
 
 
 def window_page(forged: Any) -> None:
@@ -266,6 +279,7 @@ BROKEN: list[tuple[str, Change, str]] = [
     ("page raw_bytes 0", set_page(1, 0, 0, raw_bytes=0), "lengths"),
     ("page raw_bytes over", set_page(1, 0, 0, raw_bytes=65_537), "lengths"),
     ("page raw_bytes", set_page(1, 0, 0, raw_bytes=63), "lengths"),
+    ("page that unfolds", bomb, "lengths"),
     ("page stored_bytes", set_page(1, 0, 0, stored_bytes=1), "lengths"),
     ("page stored plainly", set_page(1, 0, 0, codec=0, data=b"x" * 63), "codec"),
     ("page no zstd", set_page(1, 0, 0, codec=1, data=b"x" * 70), "zstd"),

@@ -88,11 +88,15 @@ def test_a_small_read_costs_one_frame(
 
 
 def test_zeros_and_holes_cost_no_frame(
-    packed: Callable[..., bytes], memory_source: Any, decoded: list[int]
+    packed: Callable[..., bytes],
+    unpacked: Callable[..., Any],
+    memory_source: Any,
+    decoded: list[int],
 ) -> None:
     data = packed(memory_source(bytes(40_000), holes=[(16_384, 32_768)]))
     archive = Archive(MemoryStore(data))
     assert archive.read(0, 40_000) == bytes(40_000)
+    assert unpacked(archive)[0] == bytes(40_000)
     assert decoded == []
 
 

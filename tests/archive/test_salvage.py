@@ -24,7 +24,7 @@ from onggi.archive.reader import Archive
 from onggi.archive.record import seal
 from onggi.archive.salvage import Salvaged, salvage
 from onggi.archive.store import FileSpool, MemoryStore
-from onggi.archive.unit import UnitEncoder, unit_record
+from onggi.archive.unit import UnitEncoder, decode_unit_header
 from onggi.archive.verify import Level, verify
 from onggi.archive.writer import pack
 
@@ -538,25 +538,58 @@ def test_a_unit_of_another_length_is_not_taken(
     assert got == without(content, lost)
 
 
-def test_a_unit_header_that_is_sealed_but_wrong_is_none(forge: Any, content: bytes) -> None:
-    """Each of them is no unit; the others are found."""
+def sealed_unit(good: bytes, **fields: Any) -> bytes:
+    """Return a unit header with other fields, and the digest that fits them."""
+    values = dict(layout.UNIT_HEADER.parse(good)) | fields | {"digest": bytes(32)}
+    values.pop("_io", None)
+    rows = good[layout.UNIT_HEADER_BYTES :]
+    return seal(layout.UNIT_HEADER.build(values) + rows, layout.UNIT_HEADER_DIGEST_AT)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"content_bytes": 0},
+        {"content_bytes": 2**28 + 1},
+        {"stored_bytes": 1},
+        {"frame_count": 3},
+        {"frame_count": 5},
+        {"frame_count": 0},
+        {"reserved": bytes(11) + b"\1"},
+        {"skip_bytes": 120},
+        {"skip_bytes": 2**31 - 1},
+        {"skip_bytes": 0},
+        {"uuid": bytes(16)},
+    ],
+    ids=str,
+)
+def test_a_unit_header_that_is_sealed_but_wrong_is_none(
+    fields: dict[str, Any], forge: Any, content: bytes, data: bytes
+) -> None:
+    """It is no unit; the others are found."""
+    start, payload, _ = places(data)[2]
+    good = data[start:payload]
+    assert sealed_unit(good) == good
     forged = forge(content)
-    good = forged.units[2]
-    identity, digest = forged.header.get("uuid", bytes(16)), bytes(32)
-    stored = len(good["payload"])
-    records = {
-        "no frames": unit_record(identity, 2, UNIT, stored, digest, b""),
-        "no content": unit_record(identity, 2, 0, stored, digest, good["rows"]),
-        "too much content": unit_record(identity, 2, 2**28 + 1, stored, digest, good["rows"]),
-        "another sum": unit_record(identity, 2, UNIT, stored + 1, digest, good["rows"]),
-        "short": seal(b"\x5c\x2a\x4d\x18\x10\0\0\0\x8eOnggiUN" + bytes(120), 96),
-        "long": seal(b"\x5c\x2a\x4d\x18\xff\xff\xff\x7f\x8eOnggiUN" + bytes(112), 96),
-    }
-    for record in records.values():
-        forged = forge(content)
-        forged.units[2]["record"] = record
-        salvaged = salvage(MemoryStore(forged.build()[:-1]))
-        assert [unit.number for unit in salvaged.index.units()] == [0, 1, 3, 4]
+    forged.units[2]["record"] = sealed_unit(good, **fields)
+    salvaged = salvage(MemoryStore(forged.build()[:-1]))
+    assert [unit.number for unit in salvaged.index.units()] == [0, 1, 3, 4]
+
+
+def test_a_unit_header_without_frames_is_none(data: bytes) -> None:
+    start, payload, _ = places(data)[2]
+    fields = {"frame_count": 0, "stored_bytes": 0, "skip_bytes": 120}
+    with pytest.raises(DamagedError, match="number of frames"):
+        decode_unit_header(sealed_unit(data[start:payload][:128], **fields))
+
+
+@pytest.mark.parametrize("content_bytes", [1, 2**28])
+def test_a_unit_of_the_smallest_and_of_the_greatest_length_is_one(
+    content_bytes: int, data: bytes
+) -> None:
+    start, payload, _ = places(data)[2]
+    unit = decode_unit_header(sealed_unit(data[start:payload], content_bytes=content_bytes))
+    assert unit.content_bytes == content_bytes
 
 
 def test_an_archive_that_can_not_be_read_is_an_error_of_the_source(data: bytes) -> None:

@@ -201,6 +201,19 @@ def test_the_same_source_does_not_differ(
         assert result.is_whole
 
 
+def test_progress_of_a_comparison_goes_up_to_the_end(
+    stream: bool, data: bytes, content: bytes, memory_source: Any
+) -> None:
+    told: list[Progress] = []
+    verify(
+        MemoryStore(data), Level.STRUCTURE, threads=2, report=told.append,
+        against=memory_source(content, stream=stream),
+    )  # fmt: skip
+    assert {each.phase for each in told} == {"compare"}
+    assert [each.content_bytes for each in told] == [UNIT, 2 * UNIT, len(content)]
+    assert {each.total_bytes for each in told} == {len(content)}
+
+
 def test_an_empty_source_is_the_same_as_an_empty_archive(
     stream: bool, packed: Callable[..., bytes], memory_source: Any
 ) -> None:
