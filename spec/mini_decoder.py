@@ -8,20 +8,28 @@ By a walk it gives the units before the first one that is lost (an archiver may 
     python mini_decoder.py ARCHIVE > content     decode; check everything on the way
     python mini_decoder.py --check ARCHIVE       check everything, write nothing
     python mini_decoder.py --walk ARCHIVE        find the units without the index (section 9.4)
+    python mini_decoder.py --list ARCHIVE        the entries of a tree: a JSON object a line
+    python mini_decoder.py --cat PATH ARCHIVE    the bytes of one file of a tree, holes as zeros
 
-Exit codes: 0 good; 1 not readable or damaged (one line on stderr says what, and at which offset).
+Exit codes: 0 good; 1 not readable or damaged, or no such file (one line on stderr says what, and
+at which offset).
 What was written before an error is right, but it is not all of the content.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import mmap
+import os
 import struct
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import zstandard
 
@@ -135,6 +143,9 @@ MAX_PAGE_BYTES, MAX_STORED_PAGE_BYTES = 65_536, 66_560
 MAX_LEVELS, MAX_TABLES = 8, 64
 DIRECTORY_PAGE_ROWS = 1365
 MAX_WINDOW_BYTES = 2**25
+MAX_ENTRY_NAME_BYTES, MAX_LINK_TARGET_BYTES = 255, 4095
+MAX_ATTRIBUTES_BYTES = 2**24
+MAX_DEPTH = 65_536
 
 # Fixed part of each record, place of its digest, and the most that may follow the fixed part.
 RECORDS = {
@@ -145,14 +156,22 @@ RECORDS = {
 }
 DIRECTORY_ROW = struct.Struct("<QI4s32s")  # section 5.2
 DESCRIPTOR = struct.Struct("<HHIQB7sQI4s32s")  # section 5.3
-CATALOGUE_TABLES = {1: 64, 2: 32, 3: 1, 4: 16}  # section 6: table number to row_bytes
-INDEX_TABLES = {16: 64, 17: 40}
+KIND_VOLUME, KIND_TREE = 1, 2
+INDEX_TABLES = {16: 64, 17: 40}  # section 6: table number to row_bytes
+CATALOGUE_TABLES = {
+    KIND_VOLUME: {1: 64, 2: 32, 3: 1, 4: 16},
+    KIND_TREE: {4: 16, 5: 80, 6: 32, 7: 1, 8: 16, 9: 1, 10: 16, 11: 64},
+}
 MEMBER_ROW = struct.Struct("<BB2sIQQqQQ16s")
 EXTENT_ROW = struct.Struct("<QQQI4s")
 UNREADABLE_ROW = struct.Struct("<QQ")
 UNIT_ROW = struct.Struct("<QIIIII4s32s")
 FRAME_ROW = struct.Struct("<IB3s32s")
-KIND_VOLUME = 1
+ENTRY_ROW = struct.Struct("<BBHIIIqQQH2sIQQQI4s")
+ATTRIBUTE_SET_ROW = struct.Struct("<QI4s")
+ATTRIBUTE = struct.Struct("<HI")
+OWNER_ROW = struct.Struct("<BB2sIQ")
+SUMMARY_ROW = struct.Struct("<8Q")
 FRAME_DATA, FRAME_ZERO, FRAME_HOLE = 0, 1, 2
 FEATURES = {0: "base", 1: "encryption", 2: "split", 3: "signature"}  # section 8
 
@@ -182,6 +201,11 @@ class Header(NamedTuple):
     version: bytes = b""  # version and kind, as the footer repeats them
     digest: bytes = b""
 
+    @property
+    def kind(self) -> int:
+        """What the archive holds."""
+        return self.version[4]
+
 
 class Unit(NamedTuple):
     """One unit header; `rows` are its frame rows as they stand."""
@@ -200,6 +224,14 @@ class Unit(NamedTuple):
         """Yield content length, stored length, kind and digest of each frame."""
         for i, (stored, kind, _, digest) in enumerate(FRAME_ROW.iter_unpack(self.rows)):
             yield min(frame_bytes, self.content_bytes - i * frame_bytes), stored, kind, digest
+
+
+class Opened(NamedTuple):
+    """What is known of an archive of which all but the stored bytes of frames is checked."""
+
+    header: Header
+    units: list[Unit]
+    tree: Tree | None  # None in the archive of a volume
 
 
 def pieces(total: int, piece: int) -> int:
@@ -295,7 +327,7 @@ class Archive:
         need(start[:8] == struct.pack("<II", SKIPPABLE_MAGIC, 120 + facts_bytes), 0, "skip_bytes")
         need(len(self.data) >= 128 + facts_bytes, 0, "the file ends in the header", "truncated")
         raw = self.record(0, HEADER)
-        need(kind == KIND_VOLUME, 20, f"archive of kind {kind}", "unsupported")
+        need(kind in CATALOGUE_TABLES, 20, f"archive of kind {kind}", "unsupported")
         need(not any(reserved_1 + reserved_2 + reserved_3), 0, "header: reserved bytes")
         need(MIN_BLOCK_BYTES <= block_bytes <= MAX_BLOCK_BYTES, 68, "block_bytes")
         need(block_bytes & (block_bytes - 1) == 0, 68, "block_bytes is not a power of two")
@@ -398,15 +430,18 @@ class Archive:
         return rows, at + len(raw)
 
     def section(
-        self, start: int, root: tuple[int, int, bytes], number: int, uuid: bytes
+        self, start: int, root: tuple[int, int, bytes], number: int, header: Header
     ) -> dict[int, bytes]:
         """Return the rows of each table of the catalogue (1) or the index (2) (section 5).
 
         `root` is the offset, the length and the digest of the section root, as the footer says.
         """
         root_at, root_bytes, root_digest = root
-        known, foreign = (CATALOGUE_TABLES, INDEX_TABLES)[:: 1 if number == 1 else -1]
-        descriptors, end = self.page(root_at, uuid, 0, 0, number)
+        known = CATALOGUE_TABLES[header.kind] if number == 1 else INDEX_TABLES
+        # Known tables of the other section or of another kind of archive: section 5.3.
+        every = {**INDEX_TABLES, **CATALOGUE_TABLES[KIND_VOLUME], **CATALOGUE_TABLES[KIND_TREE]}
+        foreign = every.keys() - known.keys()
+        descriptors, end = self.page(root_at, header.uuid, 0, 0, number)
         need(end - root_at == root_bytes, root_at, "section root: length differs from the footer")
         root_found = self.data[root_at + 64 : root_at + 96]
         need(root_found == root_digest, root_at, "section root: digest differs from the footer")
@@ -431,7 +466,7 @@ class Archive:
                 got: list[bytes] = []
                 below, places = b"".join(places), []
                 for page in range(pieces(count, per_page)):
-                    raw, end = self.page(at, uuid, table, level, page)
+                    raw, end = self.page(at, header.uuid, table, level, page)
                     fits = len(raw) == width * min(per_page, count - page * per_page)
                     need(fits, at, f"page {page} of level {level} of table {table}: rows")
                     page_digest = self.data[at + 64 : at + 96]
@@ -478,6 +513,21 @@ class Archive:
 
     def content(self) -> Iterator[bytes]:
         """Check all records, then yield the content frame by frame."""
+        opened = self.open()
+        for unit in opened.units:
+            yield from self.unit_content(unit, opened.header.frame_bytes)
+
+    def span(self, opened: Opened, start: int, end: int) -> Iterator[bytes]:
+        """Yield the content from one offset to another."""
+        unit_bytes = opened.header.unit_bytes
+        for unit in opened.units[start // unit_bytes : pieces(end, unit_bytes)]:
+            at = unit.number * unit_bytes
+            for frame in self.unit_content(unit, opened.header.frame_bytes):
+                yield frame[max(start - at, 0) : max(end - at, 0)]
+                at += len(frame)
+
+    def open(self) -> Opened:
+        """Check all records and rows."""
         header = self.header()
         footer = self.footer(header)
         at = len(self.data) - len(footer)
@@ -491,7 +541,7 @@ class Archive:
         need(unit_count == pieces(content_bytes, header.unit_bytes), at, "footer: unit_count")
 
         index_root = (index_at, index_bytes, footer[264:296])
-        index = self.section(catalogue_at + catalogue_bytes, index_root, 2, header.uuid)
+        index = self.section(catalogue_at + catalogue_bytes, index_root, 2, header)
         rows, frame_rows = index[16], index[17]
         need(len(rows) == UNIT_ROW.size * unit_count, index_at, "table units: rows")
         need(len(frame_rows) == FRAME_ROW.size * frame_count, index_at, "table frames: rows")
@@ -521,24 +571,27 @@ class Archive:
         need(first_frame == frame_count, at, "footer: frame_count")
 
         catalogue_root = (catalogue_at, catalogue_bytes, footer[232:264])
-        catalogue = self.section(end, catalogue_root, 1, header.uuid)
-        self.check_members(catalogue, content_bytes, catalogue_at)
+        catalogue = self.section(end, catalogue_root, 1, header)
+        if header.kind == KIND_VOLUME:
+            tree, members = None, len(catalogue[1]) // MEMBER_ROW.size
+            self.check_members(catalogue, content_bytes, catalogue_at)
+        else:
+            tree = Tree(catalogue, content_bytes, catalogue_at)
+            members = len(tree.entries)
         unreadable_bytes, free = 0, 0
         for offset, length in UNREADABLE_ROW.iter_unpack(catalogue[4]):  # section 6.3
             need(length >= 1 and offset >= free, catalogue_at, "unreadable runs: order")
             need(offset + length <= content_bytes, catalogue_at, "unreadable runs: beyond the end")
             unreadable_bytes += length
             free = offset + length + 1  # one more, because runs must not touch
-        found = [*bytes_of_kind[1:], unreadable_bytes, len(catalogue[1]) // MEMBER_ROW.size]
+        found = [*bytes_of_kind[1:], unreadable_bytes, members]
         need(totals[5:] == found, at, "footer: totals")
         need(stored_bytes == sum(u.stored_bytes for u in units), at, "footer: stored_bytes")
         all_stored = b"".join(unit.stored_digest for unit in units)
         self.need_digest(footer[168:200], all_stored, at, "footer: units_digest")
         all_frames = b"".join(row[3] for row in FRAME_ROW.iter_unpack(frame_rows))
         self.need_digest(footer[200:232], all_frames, at, "footer: content_digest")
-
-        for unit in units:
-            yield from self.unit_content(unit, header.frame_bytes)
+        return Opened(header, units, tree)
 
     def walk(self) -> Iterator[bytes]:
         """Yield the content without the index (section 9.4).
@@ -599,6 +652,328 @@ class Archive:
         return Header(uuid, units[0].content_bytes, frame_bytes, 0)
 
 
+# --- trees: sections 6.5 to 6.10 -----------------------------------------------------------------
+
+FILE, DIRECTORY, SYMLINK, CHARACTER_DEVICE, BLOCK_DEVICE, FIFO, HARD_LINK = range(2, 9)
+TYPES = {
+    FILE: "file",
+    DIRECTORY: "directory",
+    SYMLINK: "symlink",
+    CHARACTER_DEVICE: "character-device",
+    BLOCK_DEVICE: "block-device",
+    FIFO: "fifo",
+    HARD_LINK: "hard-link",
+}
+CHANGED, INCOMPLETE, SHARED, MAPPED, MADE = (1 << bit for bit in range(5))
+FLAGS = {
+    CHANGED: "changed", INCOMPLETE: "incomplete", SHARED: "shared", MAPPED: "mapped", MADE: "made"
+}  # fmt: skip
+FLAGS_OF_TYPE = {FILE: CHANGED | INCOMPLETE | SHARED | MAPPED, DIRECTORY: MADE}
+OWNER_KINDS = (1, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of the table entries."""
+
+    type: int
+    flags: int
+    mode: int
+    uid: int
+    gid: int
+    file_flags: int
+    mtime_ns: int
+    parent: int
+    name_offset: int
+    name_bytes: int
+    reserved_1: bytes
+    attributes: int
+    member_bytes: int
+    first: int
+    count: int
+    link_count: int
+    reserved_2: bytes
+
+
+class Tree:
+    """The catalogue of a tree archive; its rules are checked when it is made."""
+
+    def __init__(self, tables: dict[int, bytes], content_bytes: int, at: int) -> None:
+        self.content_bytes = content_bytes
+        self.at = at  # offset of the catalogue's section root, for errors
+        self.entries = [Entry(*row) for row in ENTRY_ROW.iter_unpack(tables[5])]
+        self.runs = list(EXTENT_ROW.iter_unpack(tables[6]))
+        self.strings = tables[7]
+        self.sets = self.read_sets(tables[8], tables[9])
+        self.need(len(self.entries) >= 1, "no root")
+        self.names: list[bytes] = []
+        for row, entry in enumerate(self.entries):
+            self.check_entry(row, entry)
+        self.check_walk()
+        self.check_links()
+        self.check_runs()
+        self.check_owners(tables[10])
+        self.check_summary(tables[11])
+
+    def need(self, good: bool, what: str) -> None:
+        """Raise FormatError unless good."""
+        need(good, self.at, what)
+
+    def string(self, offset: int, length: int) -> bytes:
+        """Return a span of the table strings."""
+        self.need(offset + length <= len(self.strings), "a place behind the table strings")
+        return self.strings[offset : offset + length]
+
+    # --- rules ---
+
+    def check_entry(self, row: int, e: Entry) -> None:
+        """Check what one row alone, and what it leads to, can break (sections 6.5 and 6.6)."""
+        what = f"entry {row}"
+        self.need(e.type in TYPES, f"{what}: type {e.type}")
+        self.need(not any(e.reserved_1 + e.reserved_2), f"{what}: reserved bytes")
+        self.need(e.mode <= 0o7777, f"{what}: mode")
+        self.need(not e.flags & ~FLAGS_OF_TYPE.get(e.type, 0), f"{what}: flags")
+        self.need(not (e.flags & MADE and row), f"{what}: made, but not the root")
+        both = SHARED | MAPPED
+        self.need(e.flags & both != both, f"{what}: shared and mapped")
+        self.need(e.attributes <= len(self.sets), f"{what}: attributes")
+        if row == 0:
+            plain = e.type == DIRECTORY and e.name_bytes == e.name_offset == e.parent == 0
+            self.need(plain, "the root is not what a root is")
+            self.names.append(b"")
+        else:
+            self.need(1 <= e.name_bytes <= MAX_ENTRY_NAME_BYTES, f"{what}: name_bytes")
+            name = self.string(e.name_offset, e.name_bytes)
+            self.names.append(name)
+            plain = b"/" not in name and b"\0" not in name and name not in (b".", b"..")
+            self.need(plain, f"{what}: name is not one component of a path")
+
+        if e.type in (FILE, SYMLINK):
+            self.need(e.member_bytes <= MAX_CONTENT_BYTES, f"{what}: member_bytes")
+        else:
+            self.need(e.member_bytes == 0, f"{what}: member_bytes")
+        if e.type == FILE and e.flags & MAPPED:
+            pass  # check_runs
+        elif e.type == FILE:
+            inside = e.first + e.member_bytes <= self.content_bytes
+            self.need(inside if e.member_bytes else e.first == 0, f"{what}: first")
+            self.need(e.count == 0, f"{what}: count")
+        elif e.type == SYMLINK:
+            self.need(1 <= e.member_bytes <= MAX_LINK_TARGET_BYTES, f"{what}: length of target")
+            self.need(b"\0" not in self.string(e.first, e.member_bytes), f"{what}: NUL in target")
+            self.need(e.count == 0, f"{what}: count")
+        elif e.type in (CHARACTER_DEVICE, BLOCK_DEVICE):
+            self.need(max(e.first, e.count) < 2**32, f"{what}: device number")
+        elif e.type == FIFO:
+            self.need(e.first == e.count == 0, f"{what}: first or count")
+        elif e.type == HARD_LINK:
+            self.need(e.count == 0, f"{what}: count")
+            own = any((e.mode, e.uid, e.gid, e.file_flags, e.mtime_ns, e.attributes))
+            self.need(not own, f"{what}: a hard link with metadata of its own")
+
+    def check_walk(self) -> None:
+        """Check that the walk of section 6.6 gives exactly the rows of the table."""
+        end = 1  # rows that have their place
+        waiting = [(0, 1)]  # a directory, and the directories on the way to its children
+        while waiting:
+            row, depth = waiting.pop()
+            directory = self.entries[row]
+            expected = end if directory.count else 0
+            self.need(directory.first == expected, f"entry {row}: first child")
+            left = len(self.entries) - end
+            self.need(directory.count <= left, f"entry {row}: children behind the table")
+            self.need(depth <= MAX_DEPTH or not directory.count, f"entry {row}: too deep")
+            children = range(end, end + directory.count)
+            end = children.stop
+            for child in children:
+                self.need(self.entries[child].parent == row, f"entry {child}: parent")
+            for child, other in pairwise(children):
+                self.need(self.names[child] < self.names[other], f"entry {other}: order of names")
+            directories = [c for c in children if self.entries[c].type == DIRECTORY]
+            waiting += [(child, depth + 1) for child in reversed(directories)]
+        self.need(end == len(self.entries), "entries that are in no directory")
+
+    def check_links(self) -> None:
+        """Check hard links, and that link_count counts them (section 6.5)."""
+        links: Counter[int] = Counter()
+        for row, entry in enumerate(self.entries):
+            if entry.type == HARD_LINK:
+                self.need(entry.first < row, f"entry {row}: a hard link to a later entry")
+                named = self.entries[entry.first].type
+                self.need(named not in (DIRECTORY, HARD_LINK), f"entry {row}: not to be linked to")
+                links[entry.first] += 1
+        for row, entry in enumerate(self.entries):
+            count = 0 if entry.type == HARD_LINK else 1 + links[row]
+            self.need(entry.link_count == count, f"entry {row}: link_count")
+
+    def check_runs(self) -> None:
+        """Check the runs of all mapped files, and that all of them belong to one (section 6.5)."""
+        end = 0
+        for row, entry in enumerate(self.entries):
+            if not entry.flags & MAPPED:
+                continue
+            self.need(entry.first == end, f"entry {row}: first run")
+            self.need(entry.count <= len(self.runs) - end, f"entry {row}: runs behind the table")
+            end += entry.count
+            free = 0
+            for member_offset, content_offset, run_bytes, base, reserved in self.runs_of(entry):
+                what = f"entry {row}: a run"
+                self.need(not any(reserved) and base == 0, f"{what}: base or reserved bytes")
+                self.need(run_bytes >= 1 and member_offset >= free, f"{what}: order")
+                free = member_offset + run_bytes
+                self.need(free <= entry.member_bytes, f"{what} behind the end of the file")
+                inside = content_offset + run_bytes <= self.content_bytes
+                self.need(inside, f"{what} behind the end of the content")
+        self.need(end == len(self.runs), "runs of no file")
+
+    def read_sets(self, rows: bytes, data: bytes) -> list[list[tuple[bytes, bytes]]]:
+        """Return the attributes of each set (sections 6.7 and 6.8)."""
+        sets: list[list[tuple[bytes, bytes]]] = []
+        end = 0
+        for number, row in enumerate(ATTRIBUTE_SET_ROW.iter_unpack(rows)):
+            set_offset, set_bytes, reserved = row
+            what = f"attribute set {number}"
+            self.need(not any(reserved), f"{what}: reserved bytes")
+            self.need(1 <= set_bytes <= MAX_ATTRIBUTES_BYTES, f"{what}: set_bytes")
+            self.need(set_offset == end, f"{what}: set_offset")
+            at, end = end, end + set_bytes
+            self.need(end <= len(data), f"{what}: behind the table attribute_bytes")
+            attributes: list[tuple[bytes, bytes]] = []
+            while at < end:
+                self.need(at + ATTRIBUTE.size <= end, f"{what}: cut off")
+                name_bytes, value_bytes = ATTRIBUTE.unpack_from(data, at)
+                value_at = at + ATTRIBUTE.size + name_bytes
+                name = data[at + ATTRIBUTE.size : value_at]
+                at = value_at + value_bytes
+                self.need(at <= end, f"{what}: an attribute is longer than the set")
+                plain = 1 <= name_bytes <= 255 and b"\0" not in name
+                self.need(plain, f"{what}: name of an attribute")
+                attributes.append((name, data[value_at:at]))
+            for (name, _), (other, _) in pairwise(attributes):
+                self.need(name < other, f"{what}: order of names")
+            sets.append(attributes)
+        self.need(end == len(data), "attributes of no set")
+        return sets
+
+    def check_owners(self, rows: bytes) -> None:
+        """Check the names of users and groups (section 6.9)."""
+        last = (0, 0)
+        for kind, name_bytes, reserved, number, name_offset in OWNER_ROW.iter_unpack(rows):
+            what = f"owner {kind}, {number}"
+            self.need(kind in OWNER_KINDS, f"{what}: kind")
+            self.need(not any(reserved), f"{what}: reserved bytes")
+            self.need((kind, number) > last, f"{what}: order")
+            self.need(name_bytes >= 1, f"{what}: no name")
+            self.need(b"\0" not in self.string(name_offset, name_bytes), f"{what}: NUL in name")
+            last = (kind, number)
+
+    def check_summary(self, rows: bytes) -> None:
+        """Hold the one row of totals against the entries (section 6.10)."""
+        self.need(len(rows) == SUMMARY_ROW.size, "not one summary")
+        of_type = Counter(entry.type for entry in self.entries)
+        devices = of_type[CHARACTER_DEVICE] + of_type[BLOCK_DEVICE]
+        file_bytes = sum(entry.member_bytes for entry in self.entries if entry.type == FILE)
+        counts = [of_type[FILE], of_type[DIRECTORY], of_type[SYMLINK], of_type[HARD_LINK], devices]
+        found = [*counts, of_type[FIFO], min(file_bytes, MAX_CONTENT_BYTES)]
+        self.need(list(SUMMARY_ROW.unpack(rows)[1:]) == found, "the summary's totals")
+
+    # --- use ---
+
+    def runs_of(self, entry: Entry) -> list[tuple[Any, ...]]:
+        """Return the extent rows of a file; what is between them is a hole."""
+        if entry.flags & MAPPED:
+            return self.runs[entry.first : entry.first + entry.count]
+        whole = (0, entry.first, entry.member_bytes, 0, b"")
+        return [whole] if entry.type == FILE and entry.member_bytes else []
+
+    def path(self, row: int) -> bytes:
+        """Return the path of an entry from the root, which itself is `.`."""
+        parts: list[bytes] = []
+        while row:
+            parts.append(self.names[row])
+            row = self.entries[row].parent
+        return b"/".join(reversed(parts)) or b"."
+
+    def file(self, path: bytes) -> Entry:
+        """Return the file at a path; follows hard links, but no symbolic ones.
+
+        Raises FileNotFoundError if there is none.
+        """
+        row = 0
+        for part in path.split(b"/"):
+            entry = self.entries[row]
+            if part not in (b"", b"."):
+                children = range(entry.first, entry.first + entry.count)
+                in_it = children if entry.type == DIRECTORY else range(0)
+                row = next((child for child in in_it if self.names[child] == part), 0)
+                if not row:
+                    break
+        entry = self.entries[row]
+        entry = self.entries[entry.first] if entry.type == HARD_LINK else entry
+        if entry.type != FILE:
+            raise FileNotFoundError(f"no file {shown(path)} in the archive")
+        return entry
+
+    def describe(self, row: int) -> dict[str, Any]:
+        """Return an entry as `--list` prints it."""
+        entry = self.entries[row]
+        told: dict[str, Any] = {"path": shown(self.path(row)), "type": TYPES[entry.type]}
+        names = ("mode", "uid", "gid", "file_flags", "mtime_ns", "member_bytes", "link_count")
+        told |= {name: getattr(entry, name) for name in names}
+        told["flags"] = [name for flag, name in FLAGS.items() if entry.flags & flag]
+        if entry.attributes:
+            attributes = self.sets[entry.attributes - 1]
+            told["attributes"] = [[shown(name), value.hex()] for name, value in attributes]
+        if entry.type == FILE:
+            told["runs"] = [list(run[:3]) for run in self.runs_of(entry)]
+        elif entry.type == SYMLINK:
+            told["target"] = shown(self.string(entry.first, entry.member_bytes))
+        elif entry.type == HARD_LINK:
+            told["target"] = shown(self.path(entry.first))
+        elif entry.type in (CHARACTER_DEVICE, BLOCK_DEVICE):
+            told["device"] = [entry.first, entry.count]
+        return told
+
+
+def shown(name: bytes) -> str:
+    """Return bytes as text; those that are no UTF-8 get a backslash and their hex digits."""
+    return name.decode("utf-8", "backslashreplace")
+
+
+def tree_of(opened: Opened) -> Tree:
+    """Return the tree that an archive holds."""
+    if opened.tree is None:
+        raise FormatError("unsupported", 20, "not the archive of a tree")
+    return opened.tree
+
+
+def listing(data: bytes | mmap.mmap, *, hashing: bool = True) -> Iterator[bytes]:
+    """Yield one line of JSON for each entry of a tree archive, in the order of its rows."""
+    tree = tree_of(Archive(data, hashing).open())
+    for row in range(len(tree.entries)):
+        yield json.dumps(tree.describe(row)).encode() + b"\n"
+
+
+def zeros(length: int) -> Iterator[bytes]:
+    """Yield zeros in pieces."""
+    for at in range(0, length, 2**20):
+        yield bytes(min(2**20, length - at))
+
+
+def cat(data: bytes | mmap.mmap, path: bytes, *, hashing: bool = True) -> Iterator[bytes]:
+    """Yield the bytes of one file of a tree archive, holes as zeros."""
+    archive = Archive(data, hashing)
+    opened = archive.open()
+    tree = tree_of(opened)
+    entry = tree.file(path)
+    at = 0
+    for member_offset, content_offset, run_bytes, *_ in tree.runs_of(entry):
+        yield from zeros(member_offset - at)
+        yield from archive.span(opened, content_offset, content_offset + run_bytes)
+        at = member_offset + run_bytes
+    yield from zeros(entry.member_bytes - at)
+
+
 def chunks(data: bytes | mmap.mmap, *, walk: bool = False, hashing: bool = True) -> Iterator[bytes]:
     """Yield the content of an archive in pieces, each of them checked.
 
@@ -619,6 +994,8 @@ def main() -> int:
     parser.add_argument("archive")
     parser.add_argument("--check", action="store_true", help="check everything, write nothing")
     parser.add_argument("--walk", action="store_true", help="ignore footer and index")
+    parser.add_argument("--list", action="store_true", help="print the entries of a tree")
+    parser.add_argument("--cat", metavar="PATH", help="write one file of a tree")
     parser.add_argument("--no-blake3", action="store_true", help="skip BLAKE3 (slow in Python)")
     args = parser.parse_args()
     note = " (index rebuilt by a forward walk)" if args.walk else ""
@@ -629,7 +1006,14 @@ def main() -> int:
             except (OSError, ValueError):  # a pipe, an empty file
                 data = file.read()
         with open(sys.stdout.fileno(), "wb", closefd=False) as out:
-            for piece in chunks(data, walk=args.walk, hashing=not args.no_blake3):
+            hashing = not args.no_blake3
+            if args.list:
+                given = listing(data, hashing=hashing)
+            elif args.cat is not None:
+                given = cat(data, os.fsencode(args.cat), hashing=hashing)
+            else:
+                given = chunks(data, walk=args.walk, hashing=hashing)
+            for piece in given:
                 if not args.check:
                     out.write(piece)
     except (FormatError, OSError) as error:

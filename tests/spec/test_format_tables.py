@@ -42,6 +42,11 @@ DECLARED: dict[str, list[Any]] = {
     "6.2": [layout.EXTENT_ROW],
     "6.3": [layout.UNREADABLE_ROW],
     "6.4": [layout.UNIT_ROW],
+    "6.5": [layout.ENTRY_ROW],
+    "6.7": [layout.ATTRIBUTE_SET_ROW],
+    "6.8": [layout.ATTRIBUTE],
+    "6.9": [layout.OWNER_ROW],
+    "6.10": [layout.SUMMARY_ROW],
     "7": [layout.FOOTER],
 }
 RECORD_BYTES = {
@@ -57,6 +62,24 @@ TAGS = {
     "footer": layout.TAG_FOOTER,
 }
 TAG_OF = {"3": "header", "4.1": "unit header", "5.1": "page, section root", "7": "footer"}
+TABLE_TABLE = ["table", "section", "kind", "name", "rows"]
+FLAG_TABLE = ["flag", "name", "meaning"]
+PLACE_TABLE = ["type", "first", "count"]
+
+# Section 6.5: the words of the text, and what the code calls them.
+ENTRY_TYPES = {
+    "file": layout.ENTRY_FILE, "directory": layout.ENTRY_DIRECTORY,
+    "symbolic link": layout.ENTRY_SYMLINK, "character device": layout.ENTRY_CHARACTER_DEVICE,
+    "block device": layout.ENTRY_BLOCK_DEVICE, "FIFO": layout.ENTRY_FIFO,
+    "hard link": layout.ENTRY_HARD_LINK,
+}  # fmt: skip
+# Fields that are patched into rows, or used by name: their places are constants.
+PLACES = {
+    "6.5": {
+        "flags": layout.ENTRY_FLAGS_AT, "first": layout.ENTRY_FIRST_AT,
+        "count": layout.ENTRY_COUNT_AT, "link_count": layout.ENTRY_LINK_COUNT_AT,
+    },
+}  # fmt: skip
 CODES = {"B": ("u8", 1), "H": ("u16", 2), "L": ("u32", 4), "I": ("u32", 4), "Q": ("u64", 8)}
 CODES |= {"h": ("i16", 2), "l": ("i32", 4), "q": ("i64", 8)}
 
@@ -195,6 +218,15 @@ def _reserved(section: str, rows: list[list[str]]) -> Iterator[str]:
             yield f"section {section}, {row[3]}: the meaning says {row[4]}"
 
 
+def place_problems(text: str) -> Iterator[str]:
+    """Compare the places of fields that the code names by themselves."""
+    for section, places in PLACES.items():
+        rows = {row[3]: int(row[0]) for row in the_table(text, section, *FIELD_TABLE)}
+        for name, at in places.items():
+            if rows.get(name) != at:
+                yield f"section {section}, {name}: it stands at {rows.get(name)}, not {at}"
+
+
 def record_problems(text: str) -> Iterator[str]:
     """Compare magic, tags, skip_bytes, digests and the lengths that the text repeats."""
     parts = sections(text)
@@ -247,12 +279,18 @@ def bound_problems(text: str) -> Iterator[str]:
         if getattr(layout, name, None) != number(value):
             yield f"section 2.2: {name} is {value}, not {getattr(layout, name, None)}"
     in_code = {name for name in vars(layout) if re.fullmatch(r"(MAX|MIN)_[A-Z_]+", name)}
+    for name in set(re.findall(r"\b(?:MAX|MIN)_[A-Z_]+", text)) - set(said):
+        yield f"section 2.2: {name} is not there"
     for name in sorted(in_code - set(said) - {"MAX_NAME_BYTES"}):
         yield f"section 2.2: {name} is not there"
     body = sections(text)
     yield from _numbers("2.2", body["2.2"], r"at most ([\d,]+) frames", _most_frames())
     yield from _numbers("5.2", body["5.2"], r"holds ([\d,]+) of them", layout.DIRECTORY_PAGE_ROWS)
     yield from _numbers("6.1", body["6.1"], r"1 to ([\d,]+) ", layout.MAX_NAME_BYTES)
+    mode = {row[3]: row[4] for row in the_table(text, "6.5", *FIELD_TABLE)}["mode"]
+    octal = re.findall(r"at most (\d+) \(octal\)", mode)
+    if [int(most, 8) for most in octal] != [layout.MODE_BITS]:
+        yield f"section 6.5: a mode is at most {octal}"
     if layout.MAX_PAGE_BYTES // layout.DIRECTORY_ROW.size != layout.DIRECTORY_PAGE_ROWS:
         yield "section 2.2: DIRECTORY_PAGE_ROWS does not fit the rows"
     match = re.search(r"must not be more than n \+ n / (\d+) \+ (\d+)", body["2.2"])
@@ -286,9 +324,12 @@ def _numbers(section: str, body: str, pattern: str, expected: int) -> Iterator[s
 
 def value_problems(text: str) -> Iterator[str]:
     """Compare table numbers, kinds and feature bits."""
-    said = the_table(text, "6", "table", "section", "name", "rows")
-    for table, section, name, rows in said:
+    said = the_table(text, "6", *TABLE_TABLE)
+    kinds: dict[str, set[int]] = {"volume": set(), "tree": set()}
+    for table, section, kind, name, rows in said:
         known = int(table)
+        for one in kinds if kind == "all" else [kind]:
+            kinds[one].add(known)
         if getattr(layout, f"TABLE_{name.upper()}", None) != known:
             yield f"section 6: table {table} is not {name}"
             continue
@@ -301,6 +342,10 @@ def value_problems(text: str) -> Iterator[str]:
             yield f"section 6: rows of table {table} have {width} bytes"
     if [int(row[0]) for row in said] != list(layout.ROW_BYTES):
         yield "section 6: the numbers of the tables"
+    for kind, numbers in kinds.items():
+        in_code = layout.TABLES_OF_KIND[getattr(layout, f"KIND_{kind.upper()}")]
+        if sorted(numbers) != list(in_code):
+            yield f"section 6: tables of a {kind}: {sorted(numbers)}, not {list(in_code)}"
     values = (
         ("3", "kind", {"volume": layout.KIND_VOLUME, "tree": layout.KIND_TREE}),
         ("4.2", "kind", {
@@ -308,10 +353,13 @@ def value_problems(text: str) -> Iterator[str]:
         }),
         ("5.1", "codec", {"the": layout.CODEC_STORED, "one": layout.CODEC_ZSTD}),
         ("6.1", "type", {"volume": layout.MEMBER_VOLUME}),
+        ("6.5", "type", ENTRY_TYPES),
+        ("6.9", "owner_kind", {"user": layout.OWNER_USER, "group": layout.OWNER_GROUP}),
     )  # fmt: skip
     for section, name, expected in values:
         meaning = {row[3]: row[4] for row in the_table(text, section, *FIELD_TABLE)}[name]
-        found = {word: int(value) for value, word in re.findall(r"(\d+) ([a-z]+)", meaning)}
+        words = r"(\d+) ([A-Za-z ]+)" if section == "6.5" else r"(\d+) ([a-z]+)"
+        found = {word: int(value) for value, word in re.findall(words, meaning)}
         if found != expected:
             yield f"section {section}: {name}: {found}, not {expected}"
     meaning = {row[3]: row[4] for row in the_table(text, "5.1", *FIELD_TABLE)}
@@ -324,6 +372,7 @@ def value_problems(text: str) -> Iterator[str]:
     bit = re.match(r"bit (\d+): the source changed", flags)
     if bit is None or 1 << int(bit[1]) != layout.MEMBER_CHANGED:
         yield "section 6.1: flags"
+    yield from _tree_values(text)
     features = [
         {int(row[0]): row[1] for row in rows}
         for heading, rows in tables(sections(text)["8"])
@@ -336,9 +385,45 @@ def value_problems(text: str) -> Iterator[str]:
             yield f"section 8: features {said_bits}, not {known_bits}"
 
 
+def _tree_values(text: str) -> Iterator[str]:
+    """Compare what sections 6.5, 6.10 and 7 say beside the fields."""
+    for flag, name, _ in the_table(text, "6.5", *FLAG_TABLE):
+        bit = re.fullmatch(r"bit (\d+)", flag)
+        if bit is None or getattr(layout, f"FLAG_{name.upper()}", None) != 1 << int(bit[1]):
+            yield f"section 6.5: flag {name}"
+    said = {row[1] for row in the_table(text, "6.5", *FLAG_TABLE)}
+    if said != {name[5:].lower() for name in vars(layout) if name.startswith("FLAG_")}:
+        yield f"section 6.5: flags {sorted(said)}"
+    body = sections(text)["6.5"]
+    if "Bits 0 to 3 are for files only, bit 4 for the root only" not in body:
+        yield "section 6.5: which types may have which flag"
+    places = [
+        word.split(",")[0] if "mapped" in word else word
+        for row in the_table(text, "6.5", *PLACE_TABLE)
+        for word in ([row[0]] if "mapped" in row[0] else row[0].split(", "))
+    ]
+    if list(dict.fromkeys(places)) != list(ENTRY_TYPES):
+        yield f"section 6.5: first and count of {places}"
+    captured = {
+        "names of owners": layout.CAPTURED_OWNER_NAMES,
+        "extended attributes": layout.CAPTURED_ATTRIBUTES, "POSIX ACLs": layout.CAPTURED_ACLS,
+        "file flags": layout.CAPTURED_FILE_FLAGS, "holes of sparse files": layout.CAPTURED_HOLES,
+    }  # fmt: skip
+    body = sections(text)["6.10"].replace("\n", " ")
+    found = {what: 1 << int(bit) for bit, what in re.findall(r"bit (\d+) ([\w ]+)", body)}
+    if found != captured:
+        yield f"section 6.10: captured: {found}"
+    meaning = {row[3]: row[4] for row in the_table(text, "7", *FIELD_TABLE)}["member_count"]
+    counted = {kind: name for name, kind in re.findall(r"(\w+) \((\w+)\)", meaning)}
+    for kind, number in (("volume", layout.KIND_VOLUME), ("tree", layout.KIND_TREE)):
+        name = counted.get(kind, "")
+        if getattr(layout, f"TABLE_{name.upper()}", None) != layout.MEMBER_TABLES[number]:
+            yield f"section 7: member_count of a {kind} counts {name}"
+
+
 def problems(text: str) -> list[str]:
     """Return every difference between the text and the code."""
-    checks = (field_problems, record_problems, bound_problems, value_problems)
+    checks = (field_problems, place_problems, record_problems, bound_problems, value_problems)
     return [problem for check in checks for problem in check(text)]
 
 
@@ -352,8 +437,8 @@ def test_the_tables_of_the_spec_are_what_the_code_declares() -> None:
 def test_every_table_of_the_spec_is_of_a_kind_that_is_compared() -> None:
     known = {
         ("word", "meaning"), tuple(FIELD_TABLE), ("record", "tag (hex)", "tag (text)"),
-        ("name", "value", "bounds"), ("table", "section", "name", "rows"),
-        ("bit", "name", "meaning"),
+        ("name", "value", "bounds"), tuple(TABLE_TABLE),
+        ("bit", "name", "meaning"), tuple(FLAG_TABLE), tuple(PLACE_TABLE),
     }  # fmt: skip
     found = [tuple(head) for body in sections(TEXT).values() for head, _ in tables(body)]
     assert set(found) == known
@@ -434,8 +519,49 @@ def test_the_mini_decoder_has_the_bounds_of_the_spec() -> None:
         ("at most 65,536 frames", "at most 65,535 frames", "section 2.2: [65535]"),
         ("holds 1,365 of them", "holds 1,366 of them", "section 5.2: [1366]"),
         ("n < 65,792: byte 64", "n < 65,536: byte 64", "zero frame of 65536"),
-        ("| 4 | catalogue | unreadable |", "| 5 | catalogue | unreadable |", "table 5 is not"),
-        ("| 16 | index | units |", "| 16 | catalogue | units |", "in another section"),
+        ("| 4 | catalogue | all | unreadable |", "| 5 | catalogue | all | unreadable |",
+         "table 5 is not"),
+        ("| 16 | index | all | units |", "| 16 | catalogue | all | units |", "in another section"),
+        ("| catalogue | tree | runs |", "| catalogue | volume | runs |", "tables of a volume"),
+        ("| catalogue | tree | owners |", "| catalogue | all | owners |", "tables of a volume"),
+        ("| catalogue | all | unreadable |", "| catalogue | tree | unreadable |", "of a volume"),
+        ("| catalogue | volume | names |", "| catalogue | all | names |", "tables of a tree"),
+        ("| 10 | catalogue | tree | owners |", "| 12 | catalogue | tree | owners |",
+         "table 12 is not owners"),
+        ("| attribute_sets | section 6.7 |", "| attribute_sets | section 6.2 |",
+         "rows of table 8"),
+        ("| runs | section 6.2 |", "| runs | section 6.3 |", "rows of table 6"),
+        ("| MAX_ENTRY_NAME_BYTES | 255 |", "| MAX_ENTRY_NAME_BYTES | 256 |",
+         "MAX_ENTRY_NAME_BYTES is 256"),
+        ("| MAX_LINK_TARGET_BYTES | 4095 |", "| MAX_LINK_TARGET_BYTES | 4096 |",
+         "MAX_LINK_TARGET_BYTES is 4096"),
+        ("| MAX_ATTRIBUTES_BYTES | 16 MiB |", "| MAX_ATTRIBUTES_BYTES | 1 MiB |",
+         "MAX_ATTRIBUTES_BYTES is 1 MiB"),
+        ("| MAX_DEPTH | 65,536 |", "| MAX_DEPTH | 65,535 |", "MAX_DEPTH is 65,535"),
+        ("A target has 1 to MAX_LINK_TARGET_BYTES", "A target has 1 to MAX_TARGET_BYTES",
+         "MAX_TARGET_BYTES is not there"),
+        ("2 file, 3 directory", "3 file, 2 directory", "section 6.5: type"),
+        ("7 FIFO, 8 hard link", "7 hard link, 8 FIFO", "section 6.5: type"),
+        ("at most 7777 (octal)", "at most 777 (octal)", "a mode is at most"),
+        ("| 16 | 8 | i64 | mtime_ns | time of last change, ns since 1970-01-01 UTC |\n| 24",
+         "| 16 | 8 | u64 | mtime_ns | time of last change, ns since 1970-01-01 UTC |\n| 24",
+         "6.5, mtime_ns: type"),
+        ("| 40 | 2 | u16 | name_bytes |", "| 40 | 4 | u32 | name_bytes |", "6.5, name_bytes"),
+        ("| 56 | 8 | u64 | first |", "| 56 | 8 | u64 | start |", "6.5, first: it stands at None"),
+        ("| 72 | 4 | u32 | link_count |", "| 72 | 4 | i32 | link_count |", "6.5, link_count: type"),
+        ("| bit 3 | mapped |", "| bit 5 | mapped |", "section 6.5: flag mapped"),
+        ("| bit 4 | made |", "| bit 4 | faked |", "section 6.5: flag faked"),
+        ("Bits 0 to 3 are for files only", "Bits 0 to 4 are for files only", "which types"),
+        ("| symbolic link | place", "| link | place", "section 6.5: first and count"),
+        ("| 0 | 8 | u64 | set_offset |", "| 0 | 4 | u32 | set_offset |", "6.7, set_offset"),
+        ("| 2 | 4 | u32 | value_bytes |", "| 4 | 4 | u32 | value_bytes |", "6.8, value_bytes"),
+        ("| 1 | 1 | u8 | owner_name_bytes |", "| 1 | 1 | i8 | owner_name_bytes |",
+         "6.9, owner_name_bytes"),
+        ("1 user, 2 group", "2 user, 1 group", "section 6.9: owner_kind"),
+        ("| 48 | 8 | u64 | fifos |", "| 48 | 4 | u32 | fifos |", "6.10, fifos: size"),
+        ("bit 1 extended attributes", "bit 5 extended attributes", "section 6.10: captured"),
+        ("rows of table members (volume)", "rows of table extents (volume)", "member_count of a"),
+        ("or entries (tree)", "or runs (tree)", "member_count of a tree"),
         ("| frames | section 4.2 |", "| frames | section 6.4 |", "rows of table 17"),
         ("row_bytes is 1 |", "row_bytes is 2 |", "rows of table 3"),
         ("1 zero, 2 hole", "1 hole, 2 zero", "4.2: kind"),

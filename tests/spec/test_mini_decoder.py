@@ -1,11 +1,13 @@
 """The mini decoder of spec/ against the blake3 package and a small encoder written from format.md.
 
-The encoder shares no code with the project's writer, on purpose. It writes volume archives only.
+The encoder shares no code with the project's writer, on purpose. It writes volume archives only;
+the trees are those of fixtures/.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import random
 import struct
 import subprocess
@@ -20,7 +22,8 @@ import blake3 as blake3_package
 import pytest
 import zstandard
 
-SCRIPT = Path(__file__).resolve().parents[2] / "spec" / "mini_decoder.py"
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "spec" / "mini_decoder.py"
 UUID = bytes.fromhex("0f8c3a52b1d64e7f9a20c4d5e6f70819")
 
 
@@ -30,6 +33,7 @@ def load_mini_decoder() -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
 
@@ -341,7 +345,7 @@ def test_the_walk_goes_on_where_the_header_is_damaged(at: int) -> None:
     assert mini.decode(bad, walk=True) == content
 
 
-@pytest.mark.parametrize("encoder", [Encoder(required=4), Encoder(kind=2)], ids=repr)
+@pytest.mark.parametrize("encoder", [Encoder(required=4), Encoder(kind=3)], ids=repr)
 def test_the_walk_refuses_what_was_written_as_unsupported(encoder: Encoder) -> None:
     assert taken(mini.chunks(encoder.encode(b"abc"), walk=True)) == (b"", "unsupported")
 
@@ -397,7 +401,8 @@ def edited(at: int, new: bytes) -> Callable[[bytes], bytes]:
         (lambda archive: archive[:-1] + bytes([archive[-1] ^ 1]), "corrupt", "FT record: digest"),
         (lambda archive: archive[:-328] + b"\0" + archive[-327:], "corrupt", "no FT record"),
         (lambda archive: archive[:-320] + b"\0" + archive[-319:], "truncated", ""),
-        (lambda archive: Encoder(kind=2, reserved=1).encode(b""), "unsupported", "kind 2"),
+        (lambda archive: Encoder(kind=3, reserved=1).encode(b""), "unsupported", "kind 3"),
+        (lambda archive: Encoder(kind=2).encode(b""), "corrupt", "table 1: not its place"),
         (lambda archive: Encoder(reserved=1).encode(b""), "corrupt", "reserved"),
     ],
 )
@@ -438,6 +443,39 @@ def test_a_sealed_archive_that_breaks_a_rule_is_corrupt(encoder: Encoder) -> Non
     assert caught.value.kind == "corrupt"
 
 
+TREE = ROOT / "fixtures" / "archives" / "ok-tree-small.onggi"
+
+
+def test_every_flipped_byte_of_a_catalogue_of_a_tree_is_found(fast_hash: None) -> None:
+    archive = TREE.read_bytes()
+    for at in range(archive.index(b"\x8eOnggiPG") - 8, len(archive)):
+        bad = archive[:at] + bytes([archive[at] ^ 1 << at % 8]) + archive[at + 1 :]
+        _, kind = taken(mini.chunks(bad))
+        assert kind, f"offset {at}: not found"
+
+
+def test_without_digests_a_damaged_tree_raises_no_other_error(fast_hash: None) -> None:
+    archive = TREE.read_bytes()
+    noise = random.Random(11)
+    for at in range(archive.index(b"\x8eOnggiPG") - 8, len(archive)):
+        bad = archive[:at] + bytes([noise.randrange(256)]) + archive[at + 1 :]
+        taken(mini.listing(bad, hashing=False))
+
+
+def test_a_hole_of_a_file_is_given_as_zeros_in_pieces(fast_hash: None) -> None:
+    archive = (ROOT / "fixtures" / "archives" / "ok-tree-largest-files.onggi").read_bytes()
+    pieces = mini.cat(archive, b"b")
+    assert [next(pieces) for _ in range(3)] == [bytes(2**20)] * 3
+
+
+def test_what_is_no_file_has_no_bytes(fast_hash: None) -> None:
+    for path in (b"", b".", b"c-folder", b"h-symlink", b"f-pipe", b"a-file/x", b"none", b"../x"):
+        with pytest.raises(FileNotFoundError):
+            list(mini.cat(TREE.read_bytes(), path))
+    with pytest.raises(mini.FormatError, match="not the archive of a tree"):
+        list(mini.listing(tiny()[1]))
+
+
 def run(*args: str | Path) -> tuple[int, bytes, bytes]:
     """Run the script; return its exit code, stdout and stderr."""
     done = subprocess.run([sys.executable, SCRIPT, *args], capture_output=True, check=False)
@@ -459,3 +497,34 @@ def test_the_script_writes_the_content_or_one_line(tmp_path: Path) -> None:
         code, out, err = run(path)
         assert (code, out, err.count(b"\n")) == (1, b"", 1)
         assert err.startswith(b"mini_decoder: ")
+
+
+def test_the_script_lists_a_tree_and_gives_its_files() -> None:
+    code, out, err = run("--list", TREE)
+    assert (code, err) == (0, b"")
+    entries = {entry["path"]: entry for entry in map(json.loads, out.splitlines())}
+    assert list(entries)[:3] == [".", "a-file", "b-empty"]
+    first = entries["a-file"]
+    assert first | {"runs": 0} == {
+        "path": "a-file", "type": "file", "mode": 0o644, "uid": 1000, "gid": 1000, "file_flags": 0,
+        "mtime_ns": 1_600_000_000_000_000_000, "member_bytes": 1000, "link_count": 2, "flags": [],
+        "attributes": [
+            ["user.one", b"first value".hex()], ["user.two", b"\0binary\n\xff".hex()]
+        ],
+        "runs": 0,
+    }  # fmt: skip
+    [[member_offset, content_offset, run_bytes]] = first["runs"]
+    assert (member_offset, run_bytes) == (0, 1000)
+    assert entries["d-link"]["target"] == entries["h-symlink"]["target"] == "a-file"
+    assert entries["e-null"]["device"] == [1, 3]
+    assert entries["g-sparse"]["flags"] == ["mapped"]
+    assert [run[::2] for run in entries["g-sparse"]["runs"]] == [[4096, 512], [12_288, 3]]
+    content = mini.decode(TREE.read_bytes(), hashing=False)
+    expected = content[content_offset : content_offset + 1000]
+    for path in ("a-file", "d-link", "./a-file"):
+        assert run("--cat", path, TREE) == (0, expected, b"")
+    code, out, err = run("--no-blake3", "--cat", "g-sparse", TREE)
+    assert (code, len(out), out[:4096], out[12_288:12_292]) == (0, 20_000, bytes(4096), b"end\0")
+    code, out, err = run("--cat", "c-folder", TREE)
+    assert (code, out) == (1, b"")
+    assert err == b"mini_decoder: no file c-folder in the archive\n"
