@@ -52,12 +52,17 @@ class Assembler:
         self._header = header
         self._offset = 0
         self._tables = {
-            number: TableWriter(number, new_spool(), page_rows) for number in layout.ROW_BYTES
+            number: TableWriter(number, new_spool(), page_rows)
+            for number in layout.TABLES_OF_KIND[header.kind]
         }
         self._units_hash = blake3()
         self._frames_hash = blake3()
         self._last_unreadable: tuple[int, int] | None = None
         self.totals = Totals()
+
+    def table(self, number: int) -> TableWriter:
+        """Return the table that takes the catalogue's rows of one kind."""
+        return self._tables[number]
 
     def begin(self) -> bytes:
         """Return the header record."""
@@ -87,17 +92,21 @@ class Assembler:
         self._offset += len(unit.record) + unit.stored_bytes
         return [unit.record, *unit.payload]
 
-    def finish(self, member: Member) -> Generator[bytes, None, Footer]:
-        """Yield the catalogue, the index and the footer; return the footer as it was encoded.
-
-        Section roots and footer are decoded again and compared before they are given out.
-        """
-        if self._last_unreadable:
-            self._flush_unreadable(self._last_unreadable)
+    def add_volume(self, member: Member) -> None:
+        """Put the one member of a volume archive into the catalogue."""
         self._tables[layout.TABLE_MEMBERS].append(encode_member(member))
         self._tables[layout.TABLE_NAMES].append(member.name)
         if extents := encode_extents(member):
             self._tables[layout.TABLE_EXTENTS].append(extents)
+
+    def finish(self) -> Generator[bytes, None, Footer]:
+        """Yield the catalogue, the index and the footer; return the footer as it was encoded.
+
+        The rows of the catalogue are in their tables by now. Section roots and footer are decoded
+        again and compared before they are given out.
+        """
+        if self._last_unreadable:
+            self._flush_unreadable(self._last_unreadable)
         catalogue = yield from self._section(layout.SECTION_CATALOGUE)
         index = yield from self._section(layout.SECTION_INDEX)
         totals = self.totals
@@ -112,7 +121,7 @@ class Assembler:
             zero_bytes=totals.zero_bytes,
             hole_bytes=totals.hole_bytes,
             unreadable_bytes=totals.unreadable_bytes,
-            member_count=self._tables[layout.TABLE_MEMBERS].rows,
+            member_count=self._tables[layout.MEMBER_TABLES[self._header.kind]].rows,
             catalogue_offset=catalogue.offset,
             catalogue_record_bytes=catalogue.record_bytes,
             index_offset=index.offset,
@@ -139,7 +148,8 @@ class Assembler:
         record = encode_root(self._header.uuid, section, descriptors)
         place = PlacedRecord(self._offset, len(record), page_digest(record))
         key = PageKey(layout.TABLE_ROOT, 0, section)
-        decoded = decode_root(decode_page(record, self._header.uuid, key, place.digest), section)
+        rows = decode_page(record, self._header.uuid, key, place.digest)
+        decoded = decode_root(rows, section, self._header.kind)
         assert list(decoded.values()) == descriptors, "the section root reads as it was written"
         self._offset += len(record)
         yield record

@@ -121,6 +121,8 @@ class Finding:
         content_offset: first content byte concerned, or None.
         content_bytes: how many content bytes are concerned, or None.
         archive_offset: place in the archive, or None.
+        path: of the entry concerned, from the root of the tree, or None. Bytes that are no UTF-8
+            are in it as `os.fsdecode` has them.
     """
 
     code: str
@@ -131,3 +133,4 @@ class Finding:
     content_offset: int | None = None
     content_bytes: int | None = None
     archive_offset: int | None = None
+    path: str | None = None

@@ -103,7 +103,9 @@ def check_footer(footer: Footer, header: Header, file_bytes: int) -> None:
         (footer.unit_count * least + footer.stored_bytes <= file_bytes, "it claims more units "
          "than the file can hold"),
         (zeros_fit and unreadable_fit, "its totals do not fit the content"),
-        (footer.member_count == 1, "a volume archive has one member"),
+        (footer.member_count == 1 or footer.kind != layout.KIND_VOLUME, "a volume archive has one "
+         "member"),
+        (footer.member_count >= 1, "a tree archive has a root"),
         (
             header.record_bytes
             <= footer.catalogue_offset

@@ -27,7 +27,7 @@ class Header:
         geometry: unit, frame and block size.
         created_ns: ns since 1970-01-01 UTC.
         level: zstd level used by the writer; informational.
-        kind: layout.KIND_VOLUME.
+        kind: layout.KIND_VOLUME or layout.KIND_TREE.
         facts: JSON object about the source, for people; never needed to read the archive.
         digest: the record digest; empty until the header was encoded.
         record_bytes: length of the record; 0 until the header was encoded.
@@ -117,7 +117,7 @@ def decode_header(record: bytes) -> Header:
         raise TruncatedError("file", "it ends inside the header", archive_offset=len(record))
     fields = parse_fields(layout.HEADER, record, "header")
     check_digest(record, layout.HEADER_DIGEST_AT, "header")
-    if fields["kind"] != layout.KIND_VOLUME:  # section 8: right after the digest
+    if fields["kind"] not in layout.TABLES_OF_KIND:  # section 8: right after the digest
         raise UnsupportedError(f"an archive of kind {fields['kind']}; use a newer Onggi")
     check_reserved(fields, "header")
     check_length(record, fields["skip_bytes"], "header")

@@ -7,7 +7,8 @@ nor know command lines. An `Archive` may be shared by threads; a `UnitReader` be
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from itertools import accumulate
+from typing import NamedTuple, Protocol
 
 from . import layout
 from .catalogue import Member, decode_volume, iter_unreadable
@@ -24,15 +25,6 @@ from .zeros import zeros
 
 _TAIL_BYTES = layout.MIB  # how far from the end a footer is looked for, if it is not last
 _CHUNK_BYTES = layout.MIB  # stored bytes that are read at once: they stay in the processor's cache
-_REQUIRED_TABLES = {
-    layout.SECTION_CATALOGUE: (
-        layout.TABLE_MEMBERS,
-        layout.TABLE_EXTENTS,
-        layout.TABLE_NAMES,
-        layout.TABLE_UNREADABLE,
-    ),
-    layout.SECTION_INDEX: (layout.TABLE_UNITS, layout.TABLE_FRAMES),
-}
 
 
 class Content(Protocol):
@@ -210,12 +202,9 @@ def open_tables(store: Store, header: Header, footer: Footer) -> dict[int, dict[
         key = PageKey(layout.TABLE_ROOT, 0, section)
         try:
             rows = decode_page(record, header.uuid, key, place.digest)
-            descriptors = decode_root(rows, section)
+            descriptors = decode_root(rows, section, header.kind)
         except DamagedError as error:
             raise DamagedError(error.part, error.problem, archive_offset=place.offset) from None
-        for number in _REQUIRED_TABLES[section]:
-            if number not in descriptors:
-                raise DamagedError(str(key), f"table {number} is missing")
         # A page has 97 bytes at least; so a small file can't claim many rows.
         for number, each in descriptors.items():
             pages = ceil_div(each.rows, each.page_rows)
@@ -229,7 +218,7 @@ def open_tables(store: Store, header: Header, footer: Footer) -> dict[int, dict[
     expected = {
         layout.TABLE_UNITS: footer.unit_count,
         layout.TABLE_FRAMES: footer.frame_count,
-        layout.TABLE_MEMBERS: footer.member_count,
+        layout.MEMBER_TABLES[header.kind]: footer.member_count,
     }
     for number, rows_expected in expected.items():
         found = len(tables[section_of(number)][number])
@@ -250,6 +239,15 @@ def section_places(footer: Footer) -> dict[int, PlacedRecord]:
     }
 
 
+class _UnitFrames(NamedTuple):
+    """The frames of a unit, where each stands in the archive, and their content lengths."""
+
+    unit: UnitRow
+    frames: list[Frame]
+    places: list[int]
+    lengths: list[int]
+
+
 class UnitReader:
     """Gives out checked content of units; belongs to one thread, and keeps one buffer."""
 
@@ -257,6 +255,7 @@ class UnitReader:
         self._content = content
         self._decoder = FrameDecoder()
         self._buffer = bytearray(0)
+        self._last: _UnitFrames | None = None
 
     def frame(self, unit: UnitRow, number: int) -> bytes:
         """Return the content of one frame of a unit.
@@ -264,13 +263,20 @@ class UnitReader:
         Raises:
             DamagedError: the frame is damaged, or the unit has no such frame.
         """
-        frames = self._content.index.frames(unit)
-        lengths = self._content.geometry.frame_lengths(unit.content_bytes)
+        # Frames are read one after the other, as a rule, and a unit may have thousands.
+        if self._last is None or self._last.unit != unit:
+            frames = self._content.index.frames(unit)
+            places = accumulate(
+                (frame.stored_bytes for frame in frames), initial=unit.payload_offset
+            )
+            lengths = self._content.geometry.frame_lengths(unit.content_bytes)
+            self._last = _UnitFrames(unit, frames, list(places), lengths)
+        frames, lengths = self._last.frames, self._last.lengths
         if not 0 <= number < len(frames):
             raise DamagedError("index", "no such frame", unit=unit.number, frame=number)
         if frames[number].kind != layout.FRAME_DATA:
             return zeros(lengths[number])
-        at = unit.payload_offset + sum(frame.stored_bytes for frame in frames[:number])
+        at = self._last.places[number]
         stored = self._load(at, frames[number].stored_bytes)
         return self._decode(unit, number, frames[number], stored, lengths[number], at)
 

@@ -18,12 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from .bad_blocks import Runs, read_around
 from .errors import SourceChangedError, SourceError
 
 _BLKGETSIZE64 = 0x80081272
-PROBE_BYTES = 4096  # what one bad spot costs at least: design.md, section 4
-
-Runs = list[tuple[int, int]]  # (content offset, length) in bytes, sorted
 
 
 class Source(Protocol):
@@ -186,32 +184,15 @@ class VolumeSource:
             SourceChangedError: the source ends before `view` is full.
             SourceError: reading fails in another way than by bad blocks.
         """
-        done = 0
-        retried = -1
-        unreadable: Runs = []
-        while done < len(view):
-            try:
-                got = os.preadv(self._fd, [view[done:]], content_offset + done)
-            except OSError as error:
-                if error.errno not in (errno.EIO, errno.EREMOTEIO, errno.ENODATA, errno.EILSEQ):
-                    raise _source_error("read", self.path, error) from None
-                if retried != done:
-                    # Read-ahead fills pages of many blocks, and such a page fails as one: a good
-                    # block beside a bad one would be lost. So read again, block by block.
-                    retried = done
-                    self._forget(content_offset + done, len(view) - done)
-                    continue
-                bad = self._bad_run(content_offset + done, content_offset + len(view))
-                view[done : done + bad] = bytes(bad)
-                unreadable.append((content_offset + done, bad))
-                done += bad
-                continue
-            if not got:
-                raise SourceChangedError(
-                    f"{self.path} ends at byte {content_offset + done}, but had {self._size} bytes "
-                    "when it was opened; pack it while nothing changes it, or pack a snapshot"
-                )
-            done += got
+        try:
+            done, unreadable = read_around(self._fd, view, content_offset)
+        except OSError as error:
+            raise _source_error("read", self.path, error) from None
+        if done < len(view):
+            raise SourceChangedError(
+                f"{self.path} ends at byte {content_offset + done}, but had {self._size} bytes "
+                "when it was opened; pack it while nothing changes it, or pack a snapshot"
+            )
         return done, unreadable
 
     def will_need(self, content_offset: int, length: int) -> None:
@@ -253,38 +234,6 @@ class VolumeSource:
                 self._data = (self._size, self._size)
             else:  # a file system without SEEK_DATA: all of it is data; or reading will tell
                 self._data = (content_offset, self._size)
-
-    def _forget(self, content_offset: int, length: int) -> None:
-        """Drop cached pages of a span, and read no more ahead, so that pages are single blocks."""
-        os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_RANDOM)
-        os.posix_fadvise(self._fd, content_offset, length, os.POSIX_FADV_DONTNEED)
-
-    def _bad_run(self, start: int, end: int) -> int:
-        """Return the length of the unreadable run at `start`, which ends at `end` at the latest.
-
-        Probes forward by doubling until a block can be read, then bisects back: 22 calls for 20
-        MiB. Good blocks between two bad probes count as bad.
-        """
-        last_bad, step = start, PROBE_BYTES
-        while last_bad + step < end and not self._is_readable(last_bad + step, end):
-            last_bad += step
-            step *= 2
-        first_good = min(last_bad + step, end)
-        while first_good - last_bad > PROBE_BYTES:
-            blocks = (first_good - last_bad) // PROBE_BYTES
-            middle = last_bad + max(1, blocks // 2) * PROBE_BYTES
-            if self._is_readable(middle, end):
-                first_good = middle
-            else:
-                last_bad = middle
-        return first_good - start
-
-    def _is_readable(self, offset: int, end: int) -> bool:
-        try:
-            os.pread(self._fd, min(PROBE_BYTES, end - offset), offset)
-        except OSError:
-            return False
-        return True
 
 
 class StreamSource:

@@ -156,6 +156,25 @@ class FileSpool:
         except OSError as error:
             raise self._failure(error) from None
 
+    def patch(self, spool_offset: int, data: bytes, /) -> None:
+        """Overwrite bytes that were written before with `data`."""
+        try:
+            self._file.seek(spool_offset)
+            self._file.write(data)
+            self._file.seek(0, os.SEEK_END)
+        except OSError as error:
+            raise self._failure(error) from None
+
+    def read(self, spool_offset: int, size: int, /) -> bytes:
+        """Return bytes that were written before."""
+        try:
+            self._file.seek(spool_offset)
+            data = self._file.read(size)
+            self._file.seek(0, os.SEEK_END)
+        except OSError as error:
+            raise self._failure(error) from None
+        return data
+
     def chunks(self, size: int, /) -> Iterator[bytes]:
         """Yield all that was written, `size` bytes at a time; then the spool is closed."""
         try:

@@ -18,6 +18,8 @@ from .reader import Archive, section_places
 from .salvage import as_finding
 from .store import Store
 from .table import Table
+from .tree import Tree
+from .tree_check import check_tree
 from .unit import check_frames, decode_rows, unit_record
 
 _WINDOW_BYTES = layout.MIB
@@ -93,10 +95,13 @@ class _Check:
             at = place.offset + place.record_bytes
 
     def catalogue(self) -> None:
-        """Decode the member, and add up what was unreadable."""
+        """Decode the member, or all entries, and add up what was unreadable."""
         archive = self._archive
         try:
-            archive.member()
+            if archive.header.kind == layout.KIND_TREE:
+                check_tree(Tree(archive.tables, archive.content_bytes))
+            else:
+                archive.member()
             unreadable = sum(length for _, length in archive.unreadable())
         except DamagedError as error:
             self._found(as_finding(error))

@@ -19,12 +19,22 @@ from .page import PageKey, PlacedRecord, decode_page, encode_page, page_digest
 from .plan import ceil_div
 from .record import check_reserved
 
+_WAITING_BYTES = 65_536
+
 
 class Spool(Protocol):
     """Where a writer keeps rows until all units are written, so that memory stays bounded."""
 
     def write(self, data: bytes, /) -> object:
         """Append `data`."""
+        ...
+
+    def patch(self, spool_offset: int, data: bytes, /) -> None:
+        """Overwrite bytes that were written before with `data`."""
+        ...
+
+    def read(self, spool_offset: int, size: int, /) -> bytes:
+        """Return bytes that were written before."""
         ...
 
     def chunks(self, size: int, /) -> Iterator[bytes]:
@@ -82,17 +92,45 @@ class TableWriter:
         self.page_rows = page_rows or layout.MAX_PAGE_BYTES // self.row_bytes
         self.rows = 0
         self._spool = spool
+        self._waiting = bytearray()  # rows come one by one, and a spool takes many as easily
 
     def append(self, rows: bytes) -> None:
         """Add one or more whole rows."""
-        self._spool.write(rows)
+        self._waiting += rows
         self.rows += len(rows) // self.row_bytes
+        if len(self._waiting) >= _WAITING_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand the rows that wait over to the spool."""
+        if self._waiting:
+            self._spool.write(bytes(self._waiting))
+            self._waiting.clear()
+
+    def patch(self, row: int, at: int, data: bytes) -> None:
+        """Overwrite bytes of a row that was appended, `at` bytes behind its start."""
+        offset = row * self.row_bytes + at
+        waiting_from = self.rows * self.row_bytes - len(self._waiting)
+        if offset >= waiting_from:
+            self._waiting[offset - waiting_from : offset - waiting_from + len(data)] = data
+        else:
+            self._spool.patch(offset, data)
+
+    def read(self, first: int, count: int) -> bytes:
+        """Return rows that were appended."""
+        offset, size = first * self.row_bytes, count * self.row_bytes
+        waiting_from = self.rows * self.row_bytes - len(self._waiting)
+        if offset >= waiting_from:
+            return bytes(self._waiting[offset - waiting_from : offset - waiting_from + size])
+        self.flush()
+        return self._spool.read(offset, size)
 
     def pages(self, uuid: UUID, archive_offset: int) -> Generator[bytes, None, Descriptor]:
         """Yield the page records, the first of which will stand at `archive_offset`.
 
         Returns the descriptor. Memory: one page, and 48 bytes for each page of the table.
         """
+        self.flush()
         chunks: Iterable[bytes] = self._spool.chunks(self.page_rows * self.row_bytes)
         level = 0
         top: PlacedRecord | None = None
@@ -138,11 +176,12 @@ def encode_root(uuid: UUID, section: int, descriptors: Iterable[Descriptor]) -> 
     return encode_page(uuid, PageKey(layout.TABLE_ROOT, 0, section), rows)
 
 
-def decode_root(rows: bytes, section: int) -> dict[int, Descriptor]:
+def decode_root(rows: bytes, section: int, kind: int) -> dict[int, Descriptor]:
     """Return the descriptors in the rows of a section root, by table number, in rising order.
 
     Raises:
-        DamagedError: an order, a width, a bound or the number of levels is wrong.
+        DamagedError: an order, a width, a bound or the number of levels is wrong, a known table
+            does not belong here, or one that an archive of this kind has is missing.
     """
     part = str(PageKey(layout.TABLE_ROOT, 0, section))
     size = layout.TABLE_DESCRIPTOR_BYTES
@@ -158,10 +197,15 @@ def decode_root(rows: bytes, section: int) -> dict[int, Descriptor]:
             raise DamagedError(part, "its tables are not in order")
         if each.table in layout.ROW_BYTES and section_of(each.table) != section:
             raise DamagedError(part, f"table {each.table} belongs to the other section")
+        if each.table in layout.ROW_BYTES and each.table not in layout.TABLES_OF_KIND[kind]:
+            raise DamagedError(part, f"table {each.table} belongs to another kind of archive")
         last = each.table
         if problem := _descriptor_problem(each):
             raise DamagedError(part, f"table {each.table}: {problem}")
         found[each.table] = each
+    for number in layout.TABLES_OF_KIND[kind]:
+        if section_of(number) == section and number not in found:
+            raise DamagedError(part, f"table {number} is missing")
     return found
 
 

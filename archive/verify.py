@@ -6,6 +6,7 @@ called in one thread, and starts its own.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from .salvage import Salvaged, as_finding, salvage
 from .source import Source
 from .store import Store
 from .structure import check_structure
+from .tree import Tree
 from .unit import Frame, FrameDecoder
 from .zeros import zero_digest, zero_frame
 
@@ -128,7 +130,9 @@ class _Run:
                 )
             )  # fmt: skip
         with suppress(DamagedError):  # the structure check has told of it
-            if archive.member().changed:
+            if archive.header.kind == layout.KIND_TREE:
+                self._entries(archive)
+            elif archive.member().changed:
                 self._found(
                     Finding(
                         "source-changed", Severity.WARNING,
@@ -136,6 +140,22 @@ class _Run:
                     )
                 )  # fmt: skip
         return archive if index_good else self._walk()
+
+    def _entries(self, archive: Archive) -> None:
+        """Tell which files changed, or could not be read, when the archive was made."""
+        tree = Tree(archive.tables, archive.content_bytes)
+        for entry in tree.entries():
+            if not entry.flags & (layout.FLAG_CHANGED | layout.FLAG_INCOMPLETE):
+                continue
+            path = os.fsdecode(tree.path(entry))
+            incomplete = entry.flags & layout.FLAG_INCOMPLETE
+            what = "could not be read in whole, and has zeros" if incomplete else "changed"
+            self._found(
+                Finding(
+                    "source-incomplete" if incomplete else "source-changed", Severity.WARNING,
+                    f"{path}: it {what} when the archive was made", path=path,
+                )
+            )  # fmt: skip
 
     def units(self, content: Content, *, decompress: bool) -> None:
         """Check the stored bytes of every unit, and what they decompress to."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 from .assemble import Assembler
+from .bad_blocks import Runs
 from .catalogue import is_safe_name, volume_member
 from .errors import BadUseError, Finding, Severity, SourceError
 from .footer import Footer
@@ -17,7 +18,7 @@ from .header import Header
 from .plan import Geometry
 from .pool import OrderedPool
 from .progress import Progress, Report, silent
-from .source import Runs, Source
+from .source import Source
 from .store import Target
 from .table import Spool
 from .unit import EncodedUnit, UnitEncoder
@@ -245,7 +246,8 @@ def pack(
             volume_name, assembler.totals.content_bytes, source.mtime_ns,
             changed=changed is not None,
         )  # fmt: skip
-        footer = _append_all(target, assembler.finish(member))
+        assembler.add_volume(member)
+        footer = append_all(target, assembler.finish())
         target.sync()
         if check:
             check(footer)
@@ -270,7 +272,8 @@ def pack(
     return PackResult(header, footer, findings)
 
 
-def _append_all(target: Target, records: Generator[bytes, None, Footer]) -> Footer:
+def append_all(target: Target, records: Generator[bytes, None, Footer]) -> Footer:
+    """Append records to `target`; return what the generator of them returns."""
     while True:
         try:
             target.append([next(records)])

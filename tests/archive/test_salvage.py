@@ -233,7 +233,7 @@ def test_what_is_no_archive_is_told_so(bad: bytes) -> None:
         salvage(MemoryStore(bad))
 
 
-@pytest.mark.parametrize("fields", [{"version_minor": 7}, {"required_features": 2}, {"kind": 2}])
+@pytest.mark.parametrize("fields", [{"version_minor": 7}, {"required_features": 2}, {"kind": 3}])
 def test_an_archive_of_later_times_is_unsupported_and_not_walked(
     fields: dict[str, int], forge: Any, content: bytes
 ) -> None:

@@ -1,0 +1,84 @@
+"""The compiled twins of functions in `files` and `restore`, where they are built.
+
+Owns: whether they are used; they are at first. What they do not do is left to Python, so nothing
+but time depends on them. `disable` is called before any thread needs one; safe in many otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from .files import Wanted
+
+# Of the functions below; one that was built from an older source is not used.
+REVISION = 1
+
+# The fields of `files.Found`.
+Look = tuple[bytes, int, int, int, int, int, int, int, int, int, int, int, int, bytes, int]
+
+
+class Native(Protocol):
+    """What is compiled. All run without the interpreter's lock; only wrong types raise."""
+
+    @property
+    def REVISION(self) -> int:
+        """What must be equal to that of this module."""
+        ...
+
+    def scan(self, fd: int, names: Sequence[bytes], wanted: int, /) -> list[Look | None]:
+        """Look at things in a folder, as `files.scan`.
+
+        None stands for what `files.scan` must look at: what has attributes, or can't be opened.
+        """
+        ...
+
+    def read_files(self, fd: int, wanted: Sequence[Wanted], view: memoryview, /) -> list[int]:
+        """Fill spans of `view`, as `files.read_files`.
+
+        Returns the numbers of the items that `files.read_files` must read, sorted: something is
+        off about them. Their spans may hold anything; nothing else of `view` is changed.
+        """
+        ...
+
+    def restore_rows(
+        self, folder: int, raw: bytes, first: int, end: int, number: int, parent: int,
+        strings: bytes, strings_offset: int, content: bytes, content_offset: int,
+        owners: dict[tuple[int, int], tuple[int, int]] | None, prefix: bytes, noreplace: bool,
+        mode_bits: int, /,
+    ) -> tuple[int, list[int], int, int]:  # fmt: skip
+        """Make the files of rows `first` to `end` - 1, whose bytes are in `content`.
+
+        As `restore.NewEntryFile` makes one. `raw` are rows of one directory (spec section 6.5), the
+        first of which has that `number`; `parent` is the directory. `strings` and `content` begin
+        at these offsets of the table strings and of the content. `owners` gives (uid, gid) for
+        those of a row; None leaves owners as they are. What `noreplace` says is the opposite of
+        `Placing.force`. A file whose mode has more than `mode_bits` is left.
+
+        Returns the first row that was not looked at, since its bytes lie behind `content`; the
+        rows before it that must be made in Python, sorted: of these nothing is there; how many
+        were made; and their length in bytes.
+        """
+        ...
+
+
+_module: Native | None = None
+try:
+    from . import _native
+
+    if _native.REVISION == REVISION:
+        _module = _native
+except ImportError:  # not built: no compiler, or another machine
+    pass
+
+
+def native() -> Native | None:
+    """Return the compiled functions; None if they are not built, or switched off."""
+    return _module
+
+
+def disable() -> None:
+    """Switch them off for good: Python does all."""
+    global _module
+    _module = None
