@@ -13,6 +13,7 @@ from ..archive import layout
 from ..archive.errors import DamagedError
 from ..archive.reader import Archive
 from ..archive.store import FileStore
+from ..archive.view import open_tree
 from .exits import Exit
 from .options import output_options
 from .output import OutputOptions, Reporter
@@ -21,6 +22,13 @@ from .text import human, share
 from .volume_map import MapBuilder, print_map
 
 _UNREADABLE_SHOWN = 20
+_CAPTURED = {
+    layout.CAPTURED_OWNER_NAMES: "names of owners",
+    layout.CAPTURED_ATTRIBUTES: "extended attributes",
+    layout.CAPTURED_ACLS: "ACLs",
+    layout.CAPTURED_FILE_FLAGS: "file flags",
+    layout.CAPTURED_HOLES: "holes",
+}
 
 
 @click.command(
@@ -65,16 +73,15 @@ def command(archive: Path, units: bool, show_map: bool, quiet: bool, as_json: bo
 
 
 def _facts(path: Path, archive: Archive) -> tuple[dict[str, Any], list[str]]:
-    header, footer, member = archive.header, archive.footer, archive.member()
+    header, footer = archive.header, archive.footer
+    held, held_rows, warnings = _held(archive)
     geometry = header.geometry
     unreadable = list(archive.unreadable())
     created = datetime.fromtimestamp(header.created_ns // 10**9, UTC).isoformat()
     facts: dict[str, Any] = {
         "archive": str(path),
         "format_version": ".".join(map(str, layout.VERSION)),
-        "kind": "volume",
-        "name": member.name.decode(errors="backslashreplace"),
-        "changed_while_read": member.changed,
+        **held,
         "created": created,
         "created_ns": header.created_ns,
         "level": header.level,
@@ -93,11 +100,11 @@ def _facts(path: Path, archive: Archive) -> tuple[dict[str, Any], list[str]]:
     data = whole - footer.zero_bytes - footer.hole_bytes
     rows = [
         ("archive", f"{path}, {human(footer.archive_bytes)}, format {facts['format_version']}"),
-        ("volume", f"{facts['name']}, {human(whole)} ({whole} bytes)"),
+        *held_rows,
         ("source", _source_text(header.facts)),
         ("created", f"{created}, zstd level {header.level}"),
         ("stored", f"{human(footer.stored_bytes)}, {share(footer.stored_bytes, whole)} of the "
-         f"volume, {share(footer.stored_bytes, data)} of its data"),
+         f"content, {share(footer.stored_bytes, data)} of its data"),
         ("holes, zeros", f"{human(footer.hole_bytes)} ({share(footer.hole_bytes, whole)}), "
          f"{human(footer.zero_bytes)} ({share(footer.zero_bytes, whole)})"),
         ("units", f"{footer.unit_count} of {human(geometry.unit_bytes)}, {footer.frame_count} "
@@ -106,8 +113,7 @@ def _facts(path: Path, archive: Archive) -> tuple[dict[str, Any], list[str]]:
         ("archive digest", footer.digest.hex()),
         ("content digest", footer.content_digest.hex()),
     ]  # fmt: skip
-    if member.changed:
-        rows.append(("warning", "the source changed while it was read"))
+    rows += warnings
     if unreadable:
         rows.append(
             ("warning", f"{human(footer.unreadable_bytes)} of the source could not be read, and "
@@ -120,13 +126,50 @@ def _facts(path: Path, archive: Archive) -> tuple[dict[str, Any], list[str]]:
     return facts, [f"{key:<15} {value}" for key, value in rows]
 
 
+def _held(
+    archive: Archive,
+) -> tuple[dict[str, Any], list[tuple[str, str]], list[tuple[str, str]]]:
+    """Return facts, lines and warnings on what the archive holds: a volume or a tree."""
+    if archive.header.kind == layout.KIND_TREE:
+        return _held_tree(archive)
+    member, whole = archive.member(), archive.content_bytes
+    name = member.name.decode(errors="backslashreplace")
+    warnings = [("warning", "the source changed while it was read")] if member.changed else []
+    facts = {"kind": "volume", "name": name, "changed_while_read": member.changed}
+    return facts, [("volume", f"{name}, {human(whole)} ({whole} bytes)")], warnings
+
+
+def _held_tree(
+    archive: Archive,
+) -> tuple[dict[str, Any], list[tuple[str, str]], list[tuple[str, str]]]:
+    summary = open_tree(archive).summary
+    captured = [word for bit, word in _CAPTURED.items() if summary.captured & bit]
+    facts = {"kind": "tree", **summary._asdict(), "captured": captured}
+    counts = [
+        f"{number:,} {word}"
+        for number, word in (
+            (summary.files, "files"), (summary.directories, "directories"),
+            (summary.symlinks, "symbolic links"), (summary.hard_links, "hard links"),
+            (summary.devices, "devices"), (summary.fifos, "FIFOs"),
+        )
+        if number
+    ]  # fmt: skip
+    rows = [
+        ("tree", f"{', '.join(counts)}; {human(summary.file_bytes)} in files"),
+        ("captured", ", ".join(["modes", "owners", "times", *captured])),
+    ]
+    return facts, rows, []
+
+
 def _source_text(facts: Any) -> str:
     """Say where the volume came from, as far as the archive tells: any of it may be missing."""
     source = facts.get("source")
     if not isinstance(source, dict):
         return "unknown"
     known: dict[str, Any] = source  # pyright: ignore[reportUnknownVariableType]
-    words = [str(known.get("path", "")), str(known.get("type", "")), str(known.get("model", ""))]
+    paths = known.get("paths")
+    words = [str(path) for path in paths] if isinstance(paths, list) else []  # pyright: ignore
+    words += [str(known.get("path", "")), str(known.get("type", "")), str(known.get("model", ""))]
     host = facts.get("host")
     where = f" on {host}" if isinstance(host, str) else ""
     return ", ".join(word for word in words if word) + where

@@ -12,10 +12,13 @@ import click
 from onggi import __version__
 
 _COMMANDS = {
-    "pack": "Pack a volume into an archive.",
-    "unpack": "Restore a volume from an archive.",
+    "pack": "Pack a volume, or files and folders, into an archive.",
+    "unpack": "Restore what is in an archive, or parts of it.",
     "verify": "Prove that an archive is whole, and is what its source is.",
-    "info": "Tell what is in an archive.",
+    "info": "Tell what an archive is.",
+    "ls": "List the files in an archive.",
+    "cat": "Write a file in an archive to standard output.",
+    "diff": "Tell how the trees in two archives differ.",
 }
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from ..archive.errors import SourceError
+from ..archive.exclude import Excludes
 from .output import usable_cpus
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -42,3 +46,40 @@ def threads_option(help_text: str) -> Callable[[_Function], _Function]:
         show_default="usable CPUs",
         help=help_text,
     )  # fmt: skip
+
+
+def tree_options(function: _Function) -> _Function:
+    """Add what leaves parts of a tree out: `patterns`, `pattern_files`, and two flags."""
+    for option in (
+        click.option("--one-file-system", is_flag=True, help="Do not enter other file systems."),
+        click.option(
+            "--exclude-caches", is_flag=True, help="Leave out what is in folders of caches."
+        ),
+        click.option(
+            "--exclude-from", "pattern_files", multiple=True, metavar="FILE",
+            help="Patterns from a file, one a line.",
+        ),
+        click.option(
+            "--exclude", "patterns", multiple=True, metavar="PATTERN",
+            help="Leave out what matches, as GNU tar does.",
+        ),
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+def read_excludes(patterns: Sequence[str], files: Sequence[str]) -> Excludes:
+    """Return what these patterns, and those in these files, leave out.
+
+    Raises:
+        SourceError: a file can't be read.
+    """
+    found = [os.fsencode(pattern) for pattern in patterns]
+    for file in files:
+        try:
+            lines = Path(file).read_bytes().split(b"\n")
+            found += [line.rstrip() for line in lines if line.strip()]  # as GNU tar reads it
+        except OSError as error:
+            reason = os.strerror(error.errno or 0)
+            raise SourceError(f"can't read the patterns in {file}: {reason}") from None
+    return Excludes(found)

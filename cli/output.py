@@ -129,6 +129,13 @@ class Reporter:
         else:
             self._line(line, self._out)
 
+    def note(self, kind: str, facts: Mapping[str, Any], line: str) -> None:
+        """Tell something on the way: people read it on standard error, unless they want quiet."""
+        if self._options.as_json:
+            self._json(kind, facts)
+        elif not self._options.quiet:
+            print(printable(f"onggi: {line}"), file=sys.stderr)
+
     def item_header(self, line: str) -> None:
         """Tell people what the columns of the items are."""
         if not self._options.as_json:

@@ -32,10 +32,20 @@ def stdout_for_data() -> int:
     Raises:
         StoreError: it is closed, or a terminal.
     """
-    if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]
-        raise StoreError("standard output is closed")
+    fd = stdout_for_bytes()
     if sys.stdout.isatty():
         raise StoreError("standard output is a terminal; name a file, or use a pipe")
+    return fd
+
+
+def stdout_for_bytes() -> int:
+    """Return the descriptor of standard output, which may be a terminal.
+
+    Raises:
+        StoreError: it is closed.
+    """
+    if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]
+        raise StoreError("standard output is closed")
     return sys.stdout.fileno()
 
 
@@ -61,6 +71,10 @@ class Outputs:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the files that were not committed."""
         for file in self._files:
             file.discard()
 

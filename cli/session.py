@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from ..archive.accelerate import disable
 from ..archive.errors import OnggiError
 from .exits import Exit, exit_for
 from .output import OutputOptions, Reporter, tell_error
@@ -18,6 +19,8 @@ def run_command(options: OutputOptions, action: Callable[[Reporter], int], threa
     unless the environment has ONGGI_TRACEBACK.
     """
     install()
+    if os.environ.get("ONGGI_PURE"):
+        disable()
     try:
         with Reporter(options, threads) as reporter:
             return action(reporter)
