@@ -102,7 +102,13 @@ class _SameContent:
 
 
 def add_common_arguments(parser: argparse.ArgumentParser, rounds: int) -> None:
-    """Add the options that every volume benchmark takes.
+    """Add the options that every volume benchmark takes."""
+    add_run_arguments(parser, rounds)
+    parser.add_argument("--image", type=Path, help="volume image (default: WORK/corpus.img)")
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, rounds: int) -> None:
+    """Add the options that every benchmark takes, whatever its input is.
 
     The default program is the `onggi` that was installed with the running Python, so that a
     benchmark run from a virtual environment measures what is in it.
@@ -111,7 +117,6 @@ def add_common_arguments(parser: argparse.ArgumentParser, rounds: int) -> None:
     beside = Path(sys.executable).parent / "onggi"
     onggi = str(beside) if os.access(beside, os.X_OK) else shutil.which("onggi") or "onggi"
     parser.add_argument("--work", type=Path, default=work, help="outputs (default: %(default)s)")
-    parser.add_argument("--image", type=Path, help="volume image (default: WORK/corpus.img)")
     parser.add_argument("--onggi", default=onggi, help="the program (default: %(default)s)")
     parser.add_argument(
         "--rounds", type=int, default=rounds, help="counted rounds (default: %(default)s)"

@@ -8,7 +8,7 @@ Commands are run A B A B ... (round-robin for more than two), so that a slow min
 hits all of them. A ratio is taken inside each round and the median of these ratios is the result; a
 median of A over a median of B would mix rounds. Before each run the outputs are removed, dirty
 pages of earlier runs are written out (`os.sync`), and the inputs are read into the page cache (or
-dropped from it), the same for every command.
+dropped from it), the same for every command. Inputs and outputs are files or whole folders.
 
 As a script it compares any commands:
 
@@ -21,12 +21,13 @@ import argparse
 import dataclasses
 import os
 import shlex
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -53,9 +54,10 @@ class CommandError(RuntimeError):
 class Command:
     """What to run, what it reads and what it writes.
 
-    `outputs` are removed before each run, and after it unless `keep` is set. `check` is called
-    once, after the warm-up run and while the outputs still exist; it raises if the command did not
-    do its job.
+    `outputs` are removed before each run, and after it unless `keep` is set. `prepare` is called
+    before each run, after that removal, and is not measured: it makes what the command expects,
+    such as an empty repository. `check` is called once, after the warm-up run and while the outputs
+    still exist; it raises if the command did not do its job.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Command:
     outputs: tuple[Path, ...] = ()
     keep: bool = False
     check: Callable[[], None] | None = None
+    prepare: Callable[[], None] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -162,6 +165,8 @@ def run_once(command: Command, cache: Cache = "warm", *, check: bool = False) ->
     Standard output is discarded. Raises `CommandError` if the exit code is not 0.
     """
     _remove(command.outputs)
+    if command.prepare is not None:
+        command.prepare()
     os.sync()
     for path in command.inputs:
         read_into_cache(path) if cache == "warm" else drop_from_cache(path)
@@ -184,7 +189,7 @@ def run_once(command: Command, cache: Cache = "warm", *, check: bool = False) ->
             stderr.seek(0)
             text = stderr.read().decode(errors="replace")
             raise CommandError(command.name, process.returncode, text)
-    output_bytes = sum(path.stat().st_size for path in command.outputs)
+    output_bytes = sum(os.stat(file).st_size for out in command.outputs for file in _files_of(out))
     if check and command.check is not None:
         command.check()
     if not command.keep:
@@ -193,17 +198,22 @@ def run_once(command: Command, cache: Cache = "warm", *, check: bool = False) ->
 
 
 def read_into_cache(path: Path) -> None:
-    """Read a file from end to end, so that its pages are cached when a command starts."""
+    """Read a file, or all files of a folder, so that the pages are cached when a command starts."""
     buffer = bytearray(_READ_BYTES)
-    with path.open("rb", buffering=0) as file:
-        while file.readinto(buffer):
-            pass
+    for name in _files_of(path):
+        with open(name, "rb", buffering=0) as file:
+            while file.readinto(buffer):
+                pass
 
 
 def drop_from_cache(path: Path) -> None:
-    """Drop a file's clean pages from the page cache (on tmpfs this has no effect)."""
-    with path.open("rb") as file:
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    """Drop the clean pages of a file, or of a folder's files, from the page cache.
+
+    On tmpfs this has no effect, and names and attributes of files stay cached everywhere.
+    """
+    for name in _files_of(path):
+        with open(name, "rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def then_fsync(argv: Iterable[str], output: Path) -> tuple[str, ...]:
@@ -236,7 +246,25 @@ def log_to_stderr(message: str) -> None:
 
 def _remove(paths: Iterable[Path]) -> None:
     for path in paths:
-        path.unlink(missing_ok=True)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _files_of(path: Path) -> Iterator[str]:
+    """Yield the path of a file, or the regular files below a folder; links are not followed."""
+    if not path.is_dir():
+        yield str(path)
+        return
+    folders = [str(path)]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif entry.is_file(follow_symlinks=False):
+                    yield entry.path
 
 
 def _main() -> int:

@@ -61,7 +61,7 @@ class Results:
     rows: list[Row] = dataclasses.field(default_factory=list[Row])
     series: list[Series] = dataclasses.field(default_factory=list[Series])
 
-    def compare(self, what: str, a: Series, b: Series, quantity: Quantity, bar: Bar) -> None:
+    def compare(self, what: str, a: Series, b: Series, quantity: Quantity, bar: Bar | None) -> None:
         """Add the ratio a / b. For "times as fast" of b, pass the slower one as a."""
         result = ratio(a, b, quantity)
         label = f"{what}: {LABELS[quantity]}"
