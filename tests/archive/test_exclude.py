@@ -176,6 +176,12 @@ def test_no_pattern_leaves_out_nothing() -> None:
     assert Excludes([b"a"])
 
 
+def test_a_pattern_that_could_take_forever_does_not() -> None:
+    excludes = Excludes([b"*a" * 30 + b"b", b"a*" * 30 + b"z", b"*" * 50 + b"b"])
+    assert not excludes.matches(b"./" + b"a" * 5000 + b"c" * 5)
+    assert excludes.matches(b"./" + b"xa" * 100 + b"b")
+
+
 def test_a_line_break_in_a_name_is_a_character_like_others() -> None:
     assert Excludes([b"a?b"]).matches(b"./a\nb")
     assert Excludes([b"a*"]).matches(b"./a\n/x\n")
