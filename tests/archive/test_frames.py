@@ -217,6 +217,33 @@ def test_an_error_is_given_to_all_who_wait_and_is_not_held(
     assert decodes.counts == Counter({(0, 0): 3})
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit()])
+def test_an_interruption_of_one_thread_is_no_matter_of_another(
+    error: BaseException, archive: Archive, decodes: Decodes
+) -> None:
+    """Who waits for the frame decodes it then."""
+    cache = FrameCache(archive)
+    inside, go_on = threading.Event(), threading.Event()
+
+    def interrupted(key: tuple[int, int]) -> None:
+        decodes.before = lambda key: None
+        inside.set()
+        assert go_on.wait(20)
+        raise error
+
+    decodes.before = interrupted
+
+    def second() -> bytes:
+        assert inside.wait(20)
+        threading.Timer(0.05, go_on.set).start()
+        return cache.read(10, 100)
+
+    assert run(lambda: cache.read(0, 50), second) == [error, CONTENT[10:110]]
+    assert decodes.counts == Counter({(0, 0): 2})
+    assert cache.read(0, 50) == CONTENT[:50]
+    assert decodes.counts == Counter({(0, 0): 2})
+
+
 def test_errors_do_not_use_up_the_cache(archive: Archive, decodes: Decodes) -> None:
     cache = FrameCache(archive, 2 * FRAME)
 

@@ -9,6 +9,7 @@ import itertools
 import os
 import pwd
 import stat
+import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from onggi.archive import (
     accelerate,
     destination,
     files,
+    folders,
     layout,
     restore,
     restore_plan,
@@ -43,23 +45,29 @@ from onggi.archive.files import Found
 from onggi.archive.index import UnitRow
 from onggi.archive.plan import Geometry
 from onggi.archive.progress import Progress
-from onggi.archive.reader import UnitReader
+from onggi.archive.reader import Archive, UnitReader
 from onggi.archive.restore_plan import Restored
 from onggi.archive.selection import TreeOptions
+from onggi.archive.store import MemoryStore
 from onggi.archive.tree_extract import unpack_tree
+from onggi.archive.view import open_tree
 
 from .tree_helpers import (
     LARGE,
     MTIME_NS,
+    ROWS,
     TINY,
     Fact,
     Packed,
     Step,
+    archive_of,
+    everything,
     facts_on_disk,
     grow,
     noise,
     pack_path,
     pack_paths,
+    patched,
     steps,
     write_sparse,
 )
@@ -123,19 +131,29 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # --- good restores -------------------------------------------------------------------------------
 
 
-@given(plan=steps(), threads=st.sampled_from([1, 3]), geometry=st.sampled_from([LARGE, TINY]))
-@settings(max_examples=30)
+@given(
+    plan=steps(), threads=st.sampled_from([1, 3]), geometry=st.sampled_from([LARGE, TINY]),
+    large_bytes=st.sampled_from([256, 65_536, 2**24]), files_of_task=st.sampled_from([1, 3, 2048]),
+    python=st.booleans(),
+)  # fmt: skip
+@settings(max_examples=40)
 def test_a_restored_tree_is_the_tree(
-    plan: list[Step], threads: int, geometry: Geometry, base: Path
-) -> None:
-    with tempfile.TemporaryDirectory(dir=base) as name:
+    plan: list[Step], threads: int, geometry: Geometry, large_bytes: int, files_of_task: int,
+    python: bool, base: Path,
+) -> None:  # fmt: skip
+    """Also with tasks, and parts of files, as small as they never are."""
+    with tempfile.TemporaryDirectory(dir=base) as name, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(restore_plan, "LARGE_BYTES", large_bytes)
+        patch.setattr(restore_plan, "_MOST_FILES", files_of_task)
+        if python:
+            patch.setattr(accelerate, "_module", None)
         source, dest = Path(name) / "source", Path(name) / "dest"
         source.mkdir()
         grow(source, plan)
         if not IS_ROOT:
             for each in source.rglob("*"):
                 if not each.is_symlink():
-                    each.chmod(each.stat().st_mode & 0o777 | 0o700)
+                    each.chmod(each.stat().st_mode & 0o777)
         packed = pack_path(source, geometry)
         restored, findings = unpack(packed, dest, threads=threads)
         assert findings == []
@@ -413,17 +431,22 @@ def test_the_names_of_one_thing_are_linked_whichever_are_restored(
     packed = pack_path(source, TINY)
     everything = facts_on_disk(source)
     number = 0
-    for count in range(1, len(names) + 1):
-        for chosen in itertools.permutations(names, count):
+    paths = [*names, "a", "c"]  # files, and folders that hold some of them
+    for count in range(1, 4):
+        for chosen in itertools.permutations(paths, count):
             dest = tmp_path / f"dest{(number := number + 1)}"
             restored, findings = unpack(packed, dest, *map(os.fsencode, chosen))
             assert findings == []
             found = facts_on_disk(dest)
-            wanted = frozenset(map(os.fsencode, chosen))
+            wanted = frozenset(
+                os.fsencode(name)
+                for name in names
+                if any(name == path or name.startswith(path + "/") for path in chosen)
+            )
             for path in wanted:
                 assert found[path] == everything[path]._replace(names=wanted)
-            folders = {os.path.dirname(path) for path in wanted} | {b"", b"c"}
-            assert found.keys() <= wanted | folders
+            above = {os.path.dirname(path) for path in wanted} | {b"", b"c"}
+            assert found.keys() <= wanted | above
             for path in found.keys() - wanted - {b""}:
                 assert found[path] == everything[path]
             assert restored.entries == len(found) - 1
@@ -835,6 +858,52 @@ def test_a_name_that_can_not_be_given_leaves_nothing(
 
 
 @pytest.mark.usefixtures("python")
+@pytest.mark.parametrize("step", ["rename", "pin"])
+@pytest.mark.parametrize("large", [False, True])
+def test_what_ends_a_restore_in_a_thread_leaves_nothing(
+    step: str, large: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, dest = tmp_path / "source", tmp_path / "dest"
+    source.mkdir()
+    (source / "a").write_bytes(noise(200_000, 1))
+    if large:
+        monkeypatch.setattr(restore_plan, "LARGE_BYTES", 65_536)
+        monkeypatch.setattr(restore_plan, "_MOST_BYTES", 65_536)
+    packed = pack_path(source)
+    code = errno.EIO if step == "rename" else errno.EMFILE
+    error = OSError(code, os.strerror(code))
+
+    def fails(*_: object) -> Any:
+        raise error
+
+    with monkeypatch.context() as patch:
+        if step == "rename":
+            patch.setattr(restore.Placing, "publish", fails)
+        else:
+            patch.setattr(folders.Folders, "pin", fails)
+        with pytest.raises(StoreError, match=os.strerror(code)):
+            unpack(packed, dest, threads=2)
+    assert parts(dest) == []
+    assert list(dest.iterdir()) == []
+
+
+@pytest.mark.usefixtures("python")
+@pytest.mark.parametrize("code", [errno.EACCES, errno.ELOOP])
+def test_a_folder_that_is_there_but_can_not_be_opened_is_told(
+    code: int, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = pack_path(tree)
+    dest = tmp_path / "dest"
+    (dest / "d").mkdir(parents=True)
+    with monkeypatch.context() as patch:
+        fail(patch, "open", code, lambda args: args[0] == b"d")
+        _, findings = unpack(packed, dest)
+    told = "exists" if code == errno.ELOOP else ENTRY
+    assert codes(findings) == {"d": [told]}
+    assert list((dest / "d").iterdir()) == []
+
+
+@pytest.mark.usefixtures("python")
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOSYS])
 def test_where_a_rename_can_not_spare_what_is_there_it_is_looked_at_before(
     code: int, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -1183,6 +1252,82 @@ def test_file_flags_of_files_and_folders_are_set_last(
     _, findings = unpack(packed, dest)
     assert names == ["f", "d"]
     assert codes(findings) == {"d/f": ["not-restored-file"], "d": ["not-restored-file"]}
+
+
+def test_file_flags_of_a_file_with_several_names_are_set_when_it_has_them_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An immutable file can't get another name."""
+    source, dest = tmp_path / "source", tmp_path / "dest"
+    source.mkdir()
+    (source / "a").write_bytes(b"x")
+    os.link(source / "a", source / "b")
+    look_otherwise(monkeypatch, lambda each: each._replace(file_flags=0x10 * (each.name != b".")))
+    packed = pack_path(source)
+    monkeypatch.setattr(accelerate, "_module", None)
+    failing = False
+    calls: list[int] = []
+
+    def ioctl(fd: int, request: int, data: bytes) -> bytes:
+        calls.append(request)
+        assert os.fstat(fd).st_nlink == 2
+        if failing:
+            raise OSError(errno.EPERM, "no")
+        return bytes(8)
+
+    monkeypatch.setattr(fcntl, "ioctl", ioctl)
+    _, findings = unpack(packed, dest)
+    assert findings == []
+    assert len(calls) == 2
+    failing = True
+    _, findings = unpack(packed, tmp_path / "failing")
+    assert codes(findings) == {"a": ["not-restored-file"]}
+    with monkeypatch.context() as patch:
+        patch.setattr(restore_plan, "make_hard_link", lambda *_: (dest.parent / "z/a").unlink())
+        _, findings = unpack(packed, tmp_path / "z")
+    assert codes(findings) == {"a": ["not-restored-file"]}
+
+
+@pytest.mark.needs("setfacl")
+@pytest.mark.usefixtures("twin")
+def test_what_is_restored_gets_no_acl_from_the_folder(tree: Path, tmp_path: Path) -> None:
+    """It would open to others what was closed to them."""
+    dest = tmp_path / "dest"
+    dest.mkdir()
+    subprocess.run(["setfacl", "-d", "-m", "u:12345:rwx", dest], check=True)
+    packed = pack_path(tree)
+    _, findings = unpack(packed, dest)
+    assert findings == []
+    assert facts_on_disk(dest) == facts_on_disk(tree)
+
+
+@pytest.mark.usefixtures("twin")
+def test_more_owners_than_are_remembered_are_restored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(destination, "_OWNERS_KEPT", 0)
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/f").write_bytes(b"x")
+    packed = pack_path(tmp_path / "source")
+    _, findings = unpack(packed, tmp_path / "dest", same_owner=True)
+    assert findings == []
+    assert facts_on_disk(tmp_path / "dest") == facts_on_disk(tmp_path / "source")
+
+
+@pytest.mark.usefixtures("twin")
+def test_entries_that_are_in_no_folder_are_an_error_at_the_end(tmp_path: Path) -> None:
+    raw = everything()
+    raw = patched(raw, ROWS["deep"], total=1)
+    for name in ("block", "char"):
+        raw = patched(raw, ROWS[name], type=layout.ENTRY_FIFO, first=0, total=0)
+    archive = Archive(MemoryStore(archive_of(raw, noise(5000, 1))))
+    dest = tmp_path / "dest"
+    with pytest.raises(DamagedError, match="1 entries are in no directory"):
+        unpack_tree(open_tree(archive), archive, os.fspath(dest), threads=1)
+    assert parts(dest) == []
+    assert (dest / "dir/deep/more-holes").stat().st_size == 700
+    assert not (dest / "dir/deep/zz").exists()
+    unpack_tree(open_tree(archive), archive, os.fspath(dest / "part"), threads=1, paths=[b"dir"])
 
 
 def test_a_part_of_a_file_that_can_not_be_written_at_all_is_an_error(tmp_path: Path) -> None:

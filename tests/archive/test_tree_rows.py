@@ -167,6 +167,7 @@ def test_runs_of_files_stand_one_after_the_other(
     for one in runs:
         assert catalogue.rows.add_runs(one) == total
         total += len(one)
+        assert catalogue.rows.run_count == total
     raw = catalogue.raw()[layout.TABLE_RUNS]
     found = [row[:3] for row in layout.EXTENT_ROW.iter_unpack(raw)]
     assert found == [run for one in runs for run in one]

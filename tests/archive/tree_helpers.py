@@ -384,14 +384,15 @@ def grow(root: Path, plan: Sequence[Step]) -> None:
         else:
             files.append(path)
             _write(path, step)
-        if step.kind != "symlink":
-            os.chmod(path, step.mode)
-            if step.seed == 1:
-                with suppress(OSError):  # a file system may have none
-                    os.setxattr(path, b"user.onggi=%", noise(step.size % 99, 1))
-                    os.setxattr(path, b"user.a", b"")
+        if step.kind != "symlink" and step.seed == 1:
+            with suppress(OSError):  # a file system may have none
+                os.setxattr(path, b"user.onggi=%", noise(step.size % 99, 1))
+                os.setxattr(path, b"user.a", b"")
         made.append((path, step))
+    own = 0 if os.geteuid() == 0 else 0o700  # who is not root must be able to read it
     for path, step in reversed(made):
+        if step.kind != "symlink":
+            os.chmod(path, step.mode | own)
         os.utime(path, ns=(0, step.mtime_ns), follow_symlinks=False)
     os.utime(top, ns=(0, MTIME_NS))
 
@@ -400,8 +401,9 @@ def _write(path: bytes, step: Step) -> None:
     with open(path, "xb") as file:
         if step.kind == "sparse":
             os.truncate(file.fileno(), step.size * 3)
-            if step.seed:
-                os.pwrite(file.fileno(), noise(step.size, step.seed), step.size * (step.seed - 1))
+            for run in range(step.seed):
+                data = noise(min(step.size, 5000), step.seed)
+                os.pwrite(file.fileno(), data, step.size * run)
         else:
             seed = 7 if step.kind == "same" else step.where
             file.write(noise(step.size, seed))
