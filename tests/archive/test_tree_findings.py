@@ -226,8 +226,11 @@ def test_a_file_of_many_units_that_changes_is_told_once(
 
     monkeypatch.setattr(tree_writer, "read_files", read_files)
     packed = checked(pack_path(tmp_path, TINY, threads=threads))
-    assert packed.codes == {"victim": [code]}
-    assert packed.flags(b"victim") == flags
+    # Another thread may be in an earlier unit just then, and sees a change of the inode.
+    (told,) = packed.codes["victim"]
+    assert packed.codes.keys() == {"victim"}
+    assert told in ([code] if threads == 1 else [code, "changed"])
+    assert packed.flags(b"victim") | CHANGED == flags | CHANGED
     if threads == 1:  # then what stands before was read before
         assert packed.bytes_of(b"victim")[:16_000] == noise(16_000, 1 + ord("v"))
     for other in (b"a", b"z"):

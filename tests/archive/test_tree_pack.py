@@ -294,14 +294,15 @@ def _attribute(path: Path) -> None:
      pytest.param(lambda path: os.chown(path, 0, 5), marks=pytest.mark.needs("root"))],
     ids=["mode", "attribute", "owner", "group"],
 )  # fmt: skip
+@pytest.mark.parametrize("name", ["a", "b"])
 def test_content_under_other_rights_is_not_stored_once(
-    change: Callable[[Path], object], tmp_path: Path
+    name: str, change: Callable[[Path], object], tmp_path: Path
 ) -> None:
     """Another tar makes one file of both; that must not open what was closed."""
-    for name in ("a", "b"):
-        (tmp_path / name).write_bytes(noise(KEPT_ONCE, 1))
-        (tmp_path / name).chmod(0o644)
-    change(tmp_path / "b")
+    for each in ("a", "b"):
+        (tmp_path / each).write_bytes(noise(KEPT_ONCE, 1))
+        (tmp_path / each).chmod(0o644)
+    change(tmp_path / name)
     packed = checked(pack_path(tmp_path))
     assert shared(packed) == {b"a": False, b"b": False}
     assert matches(packed, tmp_path)

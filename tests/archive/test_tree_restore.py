@@ -27,6 +27,7 @@ from onggi.archive import (
     layout,
     restore,
     restore_plan,
+    tree_extract,
     tree_plan,
     tree_writer,
 )
@@ -598,28 +599,31 @@ def test_owners_are_found_by_their_names(tmp_path: Path, monkeypatch: pytest.Mon
 def test_folders_that_nobody_may_write_to_are_filled_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also by somebody who is not root."""
+    """Also by somebody who is not root, and where what is inside can't be reached any more then."""
     source = tmp_path / "source"
     (source / "closed/deep").mkdir(parents=True)
     (source / "closed/deep/file").write_bytes(b"x")
     os.link(source / "closed/deep/file", source / "closed/link")
-    for path in (source / "closed/deep", source / "closed", source):
-        path.chmod(0o555)
+    modes = {"closed/deep": 0o000, "closed": 0o444, ".": 0o555}
+    for name, mode in modes.items():
+        (source / name).chmod(mode)
     packed = pack_path(source)
     (tmp_path / "mine").mkdir()
     os.chown(tmp_path / "mine", 65_534, 65_534)
     monkeypatch.chdir(tmp_path / "mine")
+    monkeypatch.setattr(tree_extract, "Folders", lambda: folders.Folders(most_open=0))
     os.setegid(65_534)
     os.seteuid(65_534)
     try:
-        _, findings = unpack(packed, "dest", same_owner=False, threads=2)
+        findings: list[Finding] = []
+        unpack_tree(packed.tree, packed.archive, "dest", threads=2, found=findings.append)
     finally:
         os.seteuid(0)
         os.setegid(0)
     assert findings == []
     dest = tmp_path / "mine/dest"
-    for path in (dest / "closed/deep", dest / "closed", dest):
-        assert stat.S_IMODE(path.stat().st_mode) == 0o555
+    for name, mode in modes.items():
+        assert stat.S_IMODE((dest / name).stat().st_mode) == mode
     assert (dest / "closed/link").stat().st_nlink == 2
     assert (dest / "closed/deep/file").read_bytes() == b"x"
 
