@@ -101,6 +101,12 @@ def compare(
     return total
 
 
+# What a directory yields, as if it were a child, where no more of it can be listed.
+_UNKNOWN = (
+    b"", Item(0, 0, 0, 0, 0, 0, 0, (0, 0), b"", (), None, False, "it can't be listed", None),
+)  # fmt: skip
+
+
 class _Walk:
     """Walks over both trees at once."""
 
@@ -116,8 +122,8 @@ class _Walk:
         batch = _Batch()
         size = 0
         roots = (self._one.root(), self._other.root())
-        self._pair(batch, b".", *roots)
-        stack = [(b"", *roots)]
+        entered = self._pair(batch, b".", *roots)
+        stack = [(b"", *roots)] if entered else []
         while stack:
             path, *directories = stack.pop()
             below: list[tuple[bytes, Item, Item]] = []
@@ -141,7 +147,7 @@ class _Walk:
         """Yield (name, item or None, item or None) of both directories."""
         left, right = self._one.children(one), self._guarded(path, other, batch)
         mine, theirs = next(left, None), next(right, None)
-        while mine or theirs:
+        while (mine or theirs) and theirs is not _UNKNOWN:
             if theirs is None or (mine is not None and mine[0] < theirs[0]):
                 assert mine is not None
                 yield mine[0], mine[1], None
@@ -159,6 +165,7 @@ class _Walk:
         except OSError as error:
             reason = os.strerror(error.errno or 0)
             batch.findings.append(_differs(path.rstrip(b"/") or b".", f"can't be listed: {reason}"))
+            yield _UNKNOWN
 
     def _pair(self, batch: _Batch, path: bytes, one: Item, other: Item) -> bool:
         """Compare metadata, and plan to compare bytes; return whether both are directories."""
@@ -171,7 +178,8 @@ class _Walk:
             batch.pairs.append(_Pair(path, one, other, differences))
         elif differences:
             batch.findings.append(_differs(path, "; ".join(differences)))
-        return one.kind == other.kind == layout.ENTRY_DIRECTORY
+        both_directories = one.kind == other.kind == layout.ENTRY_DIRECTORY
+        return both_directories and not other.problem
 
     def _link_differences(self, one: Item, other: Item) -> Iterator[str]:
         """Yield where names that lead to one thing on one side lead to two on the other.
@@ -282,8 +290,8 @@ def _word(kind: int) -> str:
 
 
 def _seconds(ns: int) -> str:
-    seconds, rest = divmod(ns, _NS)
-    return f"{seconds}.{rest:09d}"
+    seconds, rest = divmod(abs(ns), _NS)
+    return f"{'-' if ns < 0 else ''}{seconds}.{rest:09d}"
 
 
 def _only(path: bytes, is_new: bool) -> Finding:

@@ -280,6 +280,11 @@ def data_runs_of(fd: int, found: Found) -> list[tuple[int, int]] | None:
             if start >= found.size:
                 break
             at = min(os.lseek(file, start, os.SEEK_HOLE), found.size)
+            # GNU tar reads each run from a block on; file systems in user space may know others.
+            start -= start % STAT_BLOCK_BYTES
+            at = min(at + -at % STAT_BLOCK_BYTES, found.size)
+            if runs and start <= sum(runs[-1]):
+                start = runs.pop()[0]
             runs.append((start, at - start))
         return None if runs == [(0, found.size)] else runs
     finally:

@@ -111,11 +111,15 @@ class _Mount:
         name = os.path.basename(os.path.realpath(f"/sys/dev/block/{number}"))
         device = "/dev/" + name.replace("!", "/")
         try:
-            self.writable = any(mount.writable for mount in mounts_of(number))
+            mounts = mounts_of(number)
+            self.writable = any(mount.writable for mount in mounts)
+            # A folder of the volume that is bound elsewhere is a mount point too.
+            here = os.path.realpath(path)
+            whole = any(mount.place == here and mount.root == "/" for mount in mounts)
             node = os.stat(device)
             usage = os.statvfs(path)
         except OSError:
             return
-        if stat.S_ISBLK(node.st_mode) and node.st_rdev == found.st_dev:
+        if whole and stat.S_ISBLK(node.st_mode) and node.st_rdev == found.st_dev:
             self.device = device
             self.files = usage.f_files - usage.f_ffree

@@ -97,7 +97,7 @@ def encode_member(member: TarMember, records: Iterable[tuple[bytes, bytes]] = ()
         member: what it says.
         records: more pax records, keyword and value.
     """
-    pax = list(records)
+    pax: list[tuple[bytes, bytes]] = []
     prefix, name = b"", member.path
     if len(name) > _NAME_BYTES:
         prefix, name = _split(name)
@@ -131,6 +131,7 @@ def encode_member(member: TarMember, records: Iterable[tuple[bytes, bytes]] = ()
         group = b""
     if member.attributes:
         pax += _attribute_records(member.attributes)
+    pax += records  # behind the path: a later name of a sparse file is the true one
     major, minor = member.device
     header = _seal(
         _HEADER.pack(

@@ -86,12 +86,13 @@ class Placing:
         if error not in (errno.EINVAL, errno.ENOSYS):
             raise OSError(error, os.strerror(error))
         # A file system that can't: what appears right now would be lost.
-        if _exists(folder, name):
+        if exists(folder, name):
             raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
         os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
-def _exists(folder: int, name: bytes) -> bool:
+def exists(folder: int, name: bytes) -> bool:
+    """Tell whether anything stands under a name."""
     try:
         os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:

@@ -6,6 +6,7 @@ anything. A `RestorePlanner` belongs to one thread at a time.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from array import array
@@ -16,7 +17,7 @@ from threading import Lock
 from typing import NamedTuple
 
 from . import layout
-from .destination import Destination, failures_of
+from .destination import Destination, failures_of, not_restored
 from .entry import Entry
 from .errors import BadUseError, DamagedError, Finding
 from .folders import Folder
@@ -24,6 +25,7 @@ from .restore import (
     FATAL,
     Failure,
     NewEntryFile,
+    exists,
     make_directory,
     make_hard_link,
     make_node,
@@ -103,6 +105,7 @@ class Done:
     findings: list[Finding] = field(default_factory=list[Finding])
     content_bytes: int = 0
     flags_later: list[FlagsLater] = field(default_factory=list["FlagsLater"])
+    failed: set[int] = field(default_factory=set[int])  # rows of what was not made
 
 
 class FlagsLater(NamedTuple):
@@ -174,6 +177,7 @@ class RestorePlanner:
         self._steps = self._plan(tops)
         self._task = Task()
         self._ready: deque[Task] = deque()
+        self.failed: set[int] = set()  # rows of what was not made, as far as tasks have told
         self._left_out = False  # whether a directory could not be made
         self._seen = 1  # rows, that of the root included
         self._directories = array("Q")
@@ -194,6 +198,7 @@ class RestorePlanner:
     def finish(self, flags_later: Sequence[FlagsLater]) -> Done:
         """Make what had to wait until all files are there."""
         done = self._task.done
+        self.failed |= done.failed
         for row in self._hard_links:
             self._hard_link(self._tree.entry(row), done)
         for later in (*flags_later, *done.flags_later):
@@ -325,6 +330,7 @@ class RestorePlanner:
         except OSError as error:
             if error.errno in FATAL:
                 raise
+            done.failed.add(entry.row)
             done.findings.append(self._to.failed(path, error))
             return
         done.findings += failures_of(path, failures)
@@ -381,6 +387,9 @@ class RestorePlanner:
         folder = self._to.folder(link.parent)
         name = self._tree.name(link)
         from_folder, from_name = self._to.folder(first.parent), self._tree.name(first)
+        if first.row in self.failed:  # what stands under that name is not from the archive
+            self._link_to_nothing(folder, name, from_folder.path_of(from_name), done)
+            return
         try:
             with self._to.folders.use(from_folder) as source, self._to.folders.use(folder) as fd:
                 make_hard_link(source, from_name, fd, name, self._to.placing, link.row)
@@ -390,6 +399,17 @@ class RestorePlanner:
             done.findings.append(self._to.failed(folder.path_of(name), error))
             return
         done.restored.entries += 1
+
+    def _link_to_nothing(self, folder: Folder, name: bytes, target: bytes, done: Done) -> None:
+        """Tell that a hard link is not made, since what it names was not restored."""
+        path = folder.path_of(name)
+        with self._to.folders.use(folder) as fd:
+            if exists(fd, name) and not self._to.options.force:
+                error = FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+                done.findings.append(self._to.failed(path, error))
+                return
+        why = f"what it is a link to was not restored: {os.fsdecode(target)}"
+        done.findings.append(not_restored(path, "entry", why))
 
     def _file_flags(self, later: FlagsLater, done: Done) -> None:
         path = later.folder.path_of(later.name)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import select
 import stat
 import struct
@@ -314,10 +315,11 @@ class StreamSource:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One line of the kernel's mount table."""
+    """One line of the kernel's mount table; `root` is what of the device is seen there."""
 
     place: str
     writable: bool
+    root: str = "/"
 
 
 def mounts_of(number: str) -> list[Mount]:
@@ -329,8 +331,13 @@ def mounts_of(number: str) -> list[Mount]:
         if len(fields) > 9 and fields[2] == number:
             # Both the mount and the file system can be read-only.
             rw = "rw" in fields[5].split(",") and "rw" in fields[-1].split(",")
-            found.append(Mount(fields[4], rw))
+            found.append(Mount(_unescaped(fields[4]), rw, _unescaped(fields[3])))
     return found
+
+
+def _unescaped(field: str) -> str:
+    """Return a path of the mount table, which has blanks and backslashes in octal."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
 
 
 def device_bytes(fd: int) -> int:

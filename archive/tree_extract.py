@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from threading import Lock
 
 from .accelerate import native
@@ -78,6 +79,7 @@ def unpack_tree(
         for name in Restored.__slots__:
             setattr(restored, name, getattr(restored, name) + getattr(result.restored, name))
         flags_later.extend(result.flags_later)
+        planner.failed |= result.failed
         done += result.content_bytes
         report(Progress("unpack", done, total, done))
 
@@ -230,33 +232,38 @@ class _Writer:
                 done.content_bytes += new.write_at(member_offset, pieces)
         except OSError as error:
             self._fail(fd, file, error, done)
-        except BaseException:
-            self._close(fd, file)
-            raise
 
     def _opened(self, fd: int, file: File) -> NewEntryFile | None:
         """Return the new file, made by the first who asks; None if it could not be made."""
         with file.lock:
-            if file.new is None and not file.failed:
+            if file.failed:
+                return None
+            if file.new is None:
                 entry = file.entry
                 part = self._to.placing.part(file.row)
                 file.new = NewEntryFile(fd, part, entry.member_bytes if entry.is_mapped else None)
-                if file.waiting > 1:
-                    with self._lock:
-                        self._open.add(file)
+                with self._lock:
+                    self._open.add(file)
             return file.new
 
     def release(self, file: File, done: Done, fd: int | None = None) -> None:
         """Say that a task, or the planner, is through with a file; the last one finishes it."""
         with file.lock:
             file.waiting -= 1
-            if file.waiting or file.failed or file.new is None:
+            if file.waiting or file.new is None:
                 return
         if fd is not None:
-            self._finish(fd, file, done)
+            self._end(fd, file, done)
             return
         with self._to.folders.use(file.folder) as folder:
-            self._finish(folder, file, done)
+            self._end(folder, file, done)
+
+    def _end(self, fd: int, file: File, done: Done) -> None:
+        """Finish a file, or remove one that failed; nobody writes to it any more."""
+        if file.failed:
+            self._close(fd, file)
+        else:
+            self._finish(fd, file, done)
 
     def _finish(self, fd: int, file: File, done: Done) -> None:
         assert file.new is not None
@@ -264,17 +271,23 @@ class _Writer:
         with self._lock:
             self._open.discard(file)
         done.findings += self._to.limits(file.entry, path)
-        metadata = self._to.metadata(file.entry)
-        if metadata.file_flags and file.entry.link_count > 1:
-            done.flags_later.append(FlagsLater(file.folder, file.name, metadata.file_flags))
-            metadata = metadata._replace(file_flags=0)
+        later = 0
         try:
+            metadata = self._to.metadata(file.entry)
+            if metadata.file_flags and file.entry.link_count > 1:
+                later, metadata = metadata.file_flags, metadata._replace(file_flags=0)
             failures = file.new.finish(fd, file.name, metadata, self._to.placing)
         except OSError as error:
             if error.errno in FATAL:
                 raise
+            done.failed.add(file.row)
             done.findings.append(self._to.failed(path, error))
             return
+        except BaseException:
+            file.new.discard(fd)
+            raise
+        if later:
+            done.flags_later.append(FlagsLater(file.folder, file.name, later))
         done.findings += failures_of(path, failures)
         done.restored.entries += 1
         done.restored.files += 1
@@ -283,11 +296,18 @@ class _Writer:
     # --- failures ----------------------------------------------------------------------------
 
     def _fail(self, fd: int, file: File, error: OSError, done: Done) -> None:
-        """Give up a file, and tell so; or give up all."""
-        self._close(fd, file)
+        """Give up a file, and tell so once; or give up all.
+
+        It stays open until all who write to it are through: its descriptor must not become that of
+        another file meanwhile.
+        """
         if error.errno in FATAL:
             raise error
-        done.findings.append(self._to.failed(file.path, error))
+        with file.lock:
+            told, file.failed = file.failed, True
+        done.failed.add(file.row)
+        if not told:
+            done.findings.append(self._to.failed(file.path, error))
 
     def _fail_all(self, item: Part | PlainFiles, error: OSError, done: Done) -> None:
         """Tell that the folder of something can't be entered."""
@@ -316,7 +336,8 @@ class _Writer:
     def discard_open(self) -> None:
         """Remove files that were begun and not finished; no thread runs any more."""
         for file in list(self._open):
-            with self._to.folders.use(file.folder) as fd:
+            # Its folder may be gone, and it with it.
+            with suppress(OSError), self._to.folders.use(file.folder) as fd:
                 self._close(fd, file)
 
 

@@ -36,7 +36,7 @@ from .unit_plan import Cutter, UnitPlan
 _SCAN_NAMES = 512  # things that are looked at together
 _TIMES = 2**63 - 1
 _KIND_BITS = 0o170000
-_MOST_PLAIN_HEADER = 128 * 1024  # a path can be long
+_MOST_PLAIN_HEADER = 4096  # but for the path of its folder
 _GONE = (errno.ENOENT, errno.ESTALE, errno.ELOOP)
 
 _DEVICES = {
@@ -62,6 +62,7 @@ class _Directory(NamedTuple):
 
     folder: Folder
     row: int
+    is_open: bool = True  # whether it could be looked at, and so may be entered
 
 
 class TreePlanner:
@@ -156,7 +157,9 @@ class TreePlanner:
             directory = stack[-1].pop()
             path = directory.folder.path()
             self._cutter.literal(self._headers.directory(self._rows, directory.row, path))
-            if len(stack) >= layout.MAX_DEPTH:
+            if not directory.is_open:
+                children = iter(())
+            elif len(stack) >= layout.MAX_DEPTH:
                 self._problem("too-deep", path, "what is in it is too deep to be packed")
                 children = iter(())
             else:
@@ -164,7 +167,7 @@ class TreePlanner:
 
     def _children(self, directory: _Directory) -> Iterator[_Directory | None]:
         """Plan the children of a directory; yield those that are directories, else None."""
-        folder, row = directory
+        folder, row, _ = directory
         path = folder.path()
         try:
             fd = self._folders.pin(folder)
@@ -229,9 +232,8 @@ class TreePlanner:
             )
             if found.error:
                 self._not_readable(path, found.error)
-                self._cutter.literal(self._headers.directory(self._rows, row, path))
-            else:
-                yield directory
+                directory = directory._replace(is_open=False)
+            yield directory
         elif kind == stat.S_IFSOCK:
             self.sockets += 1
         elif found.identity in self._leave_out:
@@ -265,7 +267,7 @@ class TreePlanner:
             or found.attributes
             or found.blocks * STAT_BLOCK_BYTES < size
             or abs(found.mtime_ns) > _TIMES
-            or not self._cutter.room_for(size + _MOST_PLAIN_HEADER)
+            or not self._cutter.room_for(size + len(prefix) + _MOST_PLAIN_HEADER)
             or found.identity in self._leave_out
             or not is_entry_name(found.name)
         ):

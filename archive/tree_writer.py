@@ -101,6 +101,9 @@ class TreeSource:
             self.folders.close()
             reason = os.strerror(error.errno or 0)
             raise SourceError(f"can't open {os.fsdecode(error.filename)}: {reason}") from None
+        except BaseException:
+            self.folders.close()
+            raise
         names = [root.found.name for root in self.roots]
         for name in names:
             if names.count(name) > 1:

@@ -14,6 +14,7 @@ import pytest
 from onggi.archive import mode
 from onggi.archive.errors import BadUseError, SourceError
 from onggi.archive.mode import MANY_FILES, Choice, choose
+from onggi.archive.source import Mount
 
 NUMBER = os.makedev(259, 7)
 
@@ -71,7 +72,7 @@ def mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mounted:
 
     def mounts_of(number: str) -> list[Any]:
         assert number == "259:7"
-        return [SimpleNamespace(writable=writable) for writable in fake.writable]
+        return [Mount(fake.folder, writable) for writable in fake.writable]
 
     monkeypatch.setattr(os, "stat", look)
     monkeypatch.setattr(os.path, "realpath", realpath)
@@ -179,7 +180,7 @@ def test_a_mount_is_the_volume_that_is_asked_for(
     ("writable", "is_volume"),
     [
         ((False,), True),
-        ((), True),
+        ((), False),
         ((True,), False),
         ((False, True), False),
         ((True, False), False),

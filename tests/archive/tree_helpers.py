@@ -369,8 +369,6 @@ def grow(root: Path, plan: Sequence[Step]) -> None:
         path = os.path.join(folders[step.where % len(folders)], step.name)
         if os.path.lexists(path):
             continue
-        if step.kind == "sparse" and len(path) - len(top) > 80:
-            continue  # Python's tarfile takes the stored name of one whose name is long
         if step.kind == "folder":
             os.mkdir(path)
             folders.append(path)
