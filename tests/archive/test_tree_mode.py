@@ -180,7 +180,6 @@ def test_a_mount_is_the_volume_that_is_asked_for(
     ("writable", "is_volume"),
     [
         ((False,), True),
-        ((), False),
         ((True,), False),
         ((False, True), False),
         ((True, False), False),
@@ -193,6 +192,11 @@ def test_a_volume_that_is_written_to_anywhere_is_not_chosen(
     choice = choose([mounted.folder], "auto")
     assert (choice.volume == mounted.device) is is_volume
     assert ("mounted for writing" in choice.reason) is not is_volume
+
+
+def test_a_mount_that_the_kernel_does_not_list_is_a_tree(mounted: Mounted) -> None:
+    mounted.files, mounted.writable = MANY_FILES * 2, ()
+    assert choose([mounted.folder], "auto") == Choice(None)
 
 
 def test_a_device_that_can_not_be_read_is_not_chosen(mounted: Mounted) -> None:
