@@ -20,6 +20,15 @@ from typing import Any
 
 import pytest
 
+# Or their assertions would not say what differs.
+pytest.register_assert_rewrite(
+    "tests.archive.api_helpers",
+    "tests.archive.native_helpers",
+    "tests.archive.tree_pack_helpers",
+    "tests.archive.tree_restore_helpers",
+    "tests.system.tree_helpers",
+)
+
 _SKIPS = pytest.StashKey[list[tuple[str, str]]]()
 
 
@@ -46,11 +55,16 @@ def _has_strace() -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
+def _has_fuse() -> bool:
+    return Path("/dev/fuse").exists() and shutil.which("fusermount3") is not None
+
+
 _CAPABILITIES: dict[str, Callable[[], bool]] = {
     "root": lambda: os.geteuid() == 0,
     "loop": _has_loop,
     "mount": _has_tmpfs,
     "strace": _has_strace,
+    "fuse": _has_fuse,
 }
 _known: dict[str, bool] = {}
 
