@@ -1,4 +1,4 @@
-/* What `files` and `restore` do to many files one by one, for a folder at a time.
+/* What `files`, `restore` and `tree_plan` do to many files one by one, for a folder at a time.
  *
  * Owns: the common case. Whatever is not quite common (an error, an attribute, a file that changed, a
  * number out of range) is left to the twins in Python, which look again, and tell what was wrong.
@@ -33,7 +33,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define REVISION 1 /* of the functions: what they take, give and do */
+#define REVISION 2 /* of the functions: what they take, give and do */
 
 #define WANT_ATTRIBUTES 1
 #define WANT_FILE_FLAGS 2
@@ -862,12 +862,368 @@ end:
     return result;
 }
 
+/* --- planning --------------------------------------------------------------------------------- */
+
+/* Spec section 6.11: where the fields of a ustar header stand. */
+#define BLOCK 512
+#define TAR_PATH_BYTES 100
+#define TAR_MODE 100
+#define TAR_UID 108
+#define TAR_GID 116
+#define TAR_SIZE 124
+#define TAR_MTIME 136
+#define TAR_CHECKSUM 148
+#define TAR_TYPE 156
+#define TAR_MAGIC 257
+#define TAR_USER 265
+#define TAR_GROUP 297
+#define TAR_MAJOR 329
+#define TAR_MINOR 337
+#define TAR_PREFIX 345
+#define TAR_PREFIX_BYTES 155
+#define TAR_OWNER_NAME_BYTES 31
+#define TAR_MOST_ID 2097151LL        /* seven octal digits */
+#define TAR_MOST_SECONDS 8589934591LL /* eleven */
+#define MOST_HEADER (3 * BLOCK)
+#define MOST_PATH (TAR_PREFIX_BYTES + 1 + TAR_PATH_BYTES)
+#define STAT_BLOCK 512
+
+/* What the files of a call share. */
+struct plan {
+    const char *prefix, *user, *group;
+    Py_ssize_t prefix_bytes, user_bytes, group_bytes;
+    int64_t uid, gid, least_large;
+    uint64_t parent, row, name_offset, unit_start;
+    int64_t at, zeros, room; /* in the unit: where the next byte stands; before it; at most */
+    PyObject *leave_out, *is_new;
+};
+
+/* One file of it. */
+struct planned {
+    const char *name;
+    Py_ssize_t name_bytes;
+    int64_t mode, uid, gid, size, mtime_ns, dev, ino, links, blocks, file_flags, error;
+};
+
+static void put_number(unsigned char *to, uint64_t number, size_t bytes)
+{
+    for (size_t n = 0; n < bytes; n++, number >>= 8) {
+        to[n] = (unsigned char)number;
+    }
+}
+
+/* Write octal digits, and a NUL. */
+static void put_octal(unsigned char *to, uint64_t number, size_t digits)
+{
+    to[digits] = 0;
+    while (digits-- > 0) {
+        to[digits] = (unsigned char)('0' + (number & 7));
+        number >>= 3;
+    }
+}
+
+/* Fill the fields in that headers of one kind share, then the checksum. */
+static void seal(unsigned char *header, int64_t mode, int64_t size, char type)
+{
+    unsigned sum = 0;
+    put_octal(header + TAR_MODE, (uint64_t)mode, 7);
+    put_octal(header + TAR_SIZE, (uint64_t)size, 11);
+    put_octal(header + TAR_MAJOR, 0, 7);
+    put_octal(header + TAR_MINOR, 0, 7);
+    header[TAR_TYPE] = (unsigned char)type;
+    memcpy(header + TAR_MAGIC, "ustar\0" "00", 8);
+    memset(header + TAR_CHECKSUM, ' ', 8);
+    for (size_t n = 0; n < BLOCK; n++) {
+        sum += header[n];
+    }
+    put_octal(header + TAR_CHECKSUM, sum, 6);
+}
+
+/* Write the pax header for a time that has ns. */
+static void put_time(unsigned char *to, const struct timespec *time)
+{
+    char digits[10], record[BLOCK];
+    int length, rest;
+    snprintf(digits, sizeof digits, "%09ld", time->tv_nsec);
+    for (length = 9; digits[length - 1] == '0'; length--) {
+    }
+    rest = snprintf(record, sizeof record, "mtime=%lld.%.*s\n", (long long)time->tv_sec, length,
+                    digits);
+    length = snprintf((char *)to + BLOCK, BLOCK, "%d %s", rest + 3, record); /* 10 to 99 bytes */
+    memcpy(to, "PaxHeaders/0", 12);
+    put_octal(to + TAR_UID, 0, 7);
+    put_octal(to + TAR_GID, 0, 7);
+    put_octal(to + TAR_MTIME, 0, 11);
+    seal(to, 0644, length, 'x');
+}
+
+/* Write the headers of a file, as pax.encode_member; return their length, 0 if more is needed. */
+static size_t put_headers(unsigned char *to, const struct plan *plan, const struct planned *file)
+{
+    struct timespec time = time_of(file->mtime_ns);
+    char path[MOST_PATH];
+    size_t length = (size_t)(plan->prefix_bytes + file->name_bytes), cut = 0;
+    if (length > sizeof path || time.tv_sec < 0 || time.tv_sec > TAR_MOST_SECONDS) {
+        return 0;
+    }
+    memcpy(path, plan->prefix, (size_t)plan->prefix_bytes);
+    memcpy(path + plan->prefix_bytes, file->name, (size_t)file->name_bytes);
+    if (length > TAR_PATH_BYTES) { /* the first slash behind which the rest fits */
+        for (cut = length - TAR_PATH_BYTES - 1; path[cut] != '/'; cut++) {
+            if (cut == length - 1) {
+                return 0;
+            }
+        }
+        if (cut == 0 || cut > TAR_PREFIX_BYTES) {
+            return 0;
+        }
+    }
+    memset(to, 0, MOST_HEADER);
+    unsigned char *header = to;
+    if (time.tv_nsec) {
+        put_time(to, &time);
+        header += 2 * BLOCK;
+    }
+    if (cut) {
+        memcpy(header + TAR_PREFIX, path, cut);
+        memcpy(header, path + cut + 1, length - cut - 1);
+    } else {
+        memcpy(header, path, length);
+    }
+    put_octal(header + TAR_UID, (uint64_t)file->uid, 7);
+    put_octal(header + TAR_GID, (uint64_t)file->gid, 7);
+    put_octal(header + TAR_MTIME, (uint64_t)time.tv_sec, 11);
+    memcpy(header + TAR_USER, plan->user, (size_t)plan->user_bytes);
+    memcpy(header + TAR_GROUP, plan->group, (size_t)plan->group_bytes);
+    seal(header, file->mode & MODE_BITS, file->size, '0');
+    return (size_t)(header - to) + BLOCK;
+}
+
+/* Write the row of a file (section 6.5). */
+static void put_row(unsigned char *row, const struct plan *plan, const struct planned *file,
+                    uint64_t first)
+{
+    memset(row, 0, ROW_BYTES);
+    row[ROW_KIND] = KIND_FILE;
+    put_number(row + ROW_MODE, (uint64_t)file->mode & MODE_BITS, 2);
+    put_number(row + ROW_UID, (uint64_t)file->uid, 4);
+    put_number(row + ROW_GID, (uint64_t)file->gid, 4);
+    put_number(row + ROW_FILE_FLAGS, (uint64_t)file->file_flags, 4);
+    put_number(row + ROW_MTIME, (uint64_t)file->mtime_ns, 8);
+    put_number(row + ROW_PARENT, plan->parent, 8);
+    put_number(row + ROW_NAME_OFFSET, plan->name_offset, 8);
+    put_number(row + ROW_NAME_BYTES, (uint64_t)file->name_bytes, 2);
+    put_number(row + ROW_MEMBER_BYTES, (uint64_t)file->size, 8);
+    put_number(row + ROW_FIRST, first, 8);
+    put_number(row + ROW_LINK_COUNT, 1, 4);
+}
+
+/* Copy a `files.Found` whose owner is that of the plan, and which is like most files. */
+static enum outcome take_found(PyObject *found, const struct plan *plan, struct planned *file)
+{
+    enum outcome outcome = COMMON;
+    PyObject *name, *attributes;
+    if (!is_record(found, 15)) {
+        return FAILED;
+    }
+    name = PyTuple_GetItem(found, 0);
+    attributes = PyTuple_GetItem(found, 13);
+    if (fold(&outcome, name_of(name, &file->name)) ||
+        fold(&outcome, integer(found, 1, &file->mode)) ||
+        fold(&outcome, integer(found, 2, &file->uid)) ||
+        fold(&outcome, integer(found, 3, &file->gid)) ||
+        fold(&outcome, integer(found, 4, &file->size)) ||
+        fold(&outcome, integer(found, 5, &file->mtime_ns)) ||
+        fold(&outcome, integer(found, 9, &file->links)) ||
+        fold(&outcome, integer(found, 11, &file->blocks)) ||
+        fold(&outcome, integer(found, 12, &file->file_flags)) ||
+        fold(&outcome, integer(found, 14, &file->error))) {
+        return FAILED;
+    }
+    if (!PyBytes_Check(attributes)) {
+        PyErr_SetString(PyExc_TypeError, "attributes are not bytes");
+        return FAILED;
+    }
+    if (outcome != COMMON || !S_ISREG((mode_t)file->mode) || file->error || file->links != 1 ||
+        PyBytes_Size(attributes) != 0 || file->uid != plan->uid || file->gid != plan->gid ||
+        file->size < 0 || (file->size >= plan->least_large && plan->is_new == Py_None) ||
+        file->mtime_ns == INT64_MIN ||
+        file->file_flags < 0 || file->file_flags > UINT32_MAX || file->blocks < 0 ||
+        file->blocks < (file->size + STAT_BLOCK - 1) / STAT_BLOCK) {
+        return UNCOMMON;
+    }
+    file->name_bytes = PyBytes_Size(name);
+    int is_name = file->name_bytes >= 1 && file->name_bytes <= MOST_NAME &&
+                  memchr(file->name, '/', (size_t)file->name_bytes) == NULL &&
+                  strcmp(file->name, ".") != 0 && strcmp(file->name, "..") != 0;
+    if (!is_name || PyObject_Size(plan->leave_out) == 0) {
+        return is_name ? COMMON : UNCOMMON;
+    }
+    PyObject *identity = PyTuple_Pack(2, PyTuple_GetItem(found, 7), PyTuple_GetItem(found, 8));
+    int left_out = identity == NULL ? -1 : PySequence_Contains(plan->leave_out, identity);
+    Py_XDECREF(identity);
+    return left_out < 0 ? FAILED : left_out ? UNCOMMON : COMMON;
+}
+
+/* Append to a list, and let go of what was appended; tells whether it was. */
+static int append(PyObject *list, PyObject *item)
+{
+    int added = item == NULL ? -1 : PyList_Append(list, item);
+    Py_XDECREF(item);
+    return added == 0;
+}
+
+/* What a call gives. */
+struct outlines {
+    PyObject *literals, *wanted, *numbers;
+    unsigned char *rows;
+    char *names;
+    size_t name_bytes;
+};
+
+/* Plan one file; it is uncommon if its headers are, or the unit has no room. */
+static enum outcome plan_file(struct plan *plan, PyObject *found, const struct planned *file,
+                              struct outlines *out, Py_ssize_t number)
+{
+    unsigned char buffer[BLOCK + MOST_HEADER];
+    size_t length = put_headers(buffer + BLOCK, plan, file), zeros = (size_t)plan->zeros;
+    int64_t start = plan->at, behind;
+    /* What is beyond the room may be too long to add to. */
+    if (length == 0 || file->size >= plan->room ||
+        file->size + (int64_t)(zeros + length) >= plan->room - start) {
+        return UNCOMMON;
+    }
+    behind = start + (int64_t)(zeros + length);
+    if (file->size >= plan->least_large) {
+        PyObject *told = PyObject_CallFunction(plan->is_new, "(OKK)", found,
+                                               (unsigned long long)plan->row,
+                                               (unsigned long long)plan->unit_start +
+                                                   (unsigned long long)behind);
+        int is_new = told == NULL ? -1 : PyObject_IsTrue(told);
+        Py_XDECREF(told);
+        if (is_new <= 0) {
+            return is_new < 0 ? FAILED : UNCOMMON;
+        }
+    }
+    memset(buffer + BLOCK - zeros, 0, zeros);
+    if (!append(out->literals, Py_BuildValue("(Ly#)", (long long)start, buffer + BLOCK - zeros,
+                                             (Py_ssize_t)(zeros + length)))) {
+        return FAILED;
+    }
+    if (file->size &&
+        (!append(out->wanted, Py_BuildValue("(OiLL)", found, 0, (long long)file->size,
+                                            (long long)behind)) ||
+         !append(out->numbers, PyLong_FromUnsignedLongLong(plan->row)))) {
+        return FAILED;
+    }
+    put_row(out->rows + (size_t)number * ROW_BYTES, plan, file,
+            file->size ? plan->unit_start + (uint64_t)behind : 0);
+    memcpy(out->names + out->name_bytes, file->name, (size_t)file->name_bytes);
+    out->name_bytes += (size_t)file->name_bytes;
+    plan->name_offset += (uint64_t)file->name_bytes;
+    plan->row += 1;
+    plan->at = behind + file->size;
+    plan->zeros = (BLOCK - file->size % BLOCK) % BLOCK;
+    return COMMON;
+}
+
+PyDoc_STRVAR(plan_files_doc,
+             "plan_files(found, first, prefix, parent, row, name_offset, unit_start, at, zeros,\n"
+             "           room, owner, least_large, is_new, leave_out, /)\n--\n\n"
+             "Plan files from `first` on, as TreePlanner does one by one, up to the first that is\n"
+             "not common. Returns the number of that one; the rows, and their names; the literals,\n"
+             "the spans and their rows; the next place in the unit; the zeros before it; and the\n"
+             "length of all files.");
+
+static PyObject *plan_files(PyObject *module, PyObject *arguments)
+{
+    struct plan plan;
+    struct outlines out = {NULL, NULL, NULL, NULL, NULL, 0};
+    PyObject *given, *found, *result = NULL;
+    Py_ssize_t first, number = 0, count;
+    unsigned long long parent, row, name_offset, unit_start, file_bytes = 0;
+    long long at, zeros, room, uid, gid, least_large;
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "Ony#KKKKLLL(LLy#y#)LOO:plan_files", &given, &first,
+                          &plan.prefix, &plan.prefix_bytes, &parent, &row, &name_offset,
+                          &unit_start, &at, &zeros, &room, &uid, &gid, &plan.user,
+                          &plan.user_bytes, &plan.group, &plan.group_bytes, &least_large,
+                          &plan.is_new, &plan.leave_out)) {
+        return NULL;
+    }
+    found = PySequence_Tuple(given);
+    if (found == NULL) {
+        return NULL;
+    }
+    count = PyTuple_Size(found) - first;
+    if (first < 0 || count < 0 || at < 0 || zeros < 0 || zeros >= BLOCK || least_large < 0 ||
+        room < at || PyObject_Size(plan.leave_out) < 0) {
+        PyErr_SetString(PyExc_TypeError, "there is no such file, or no such place");
+        Py_DECREF(found);
+        return NULL;
+    }
+    plan.parent = parent;
+    plan.row = row;
+    plan.name_offset = name_offset;
+    plan.unit_start = unit_start;
+    plan.at = at;
+    plan.zeros = zeros;
+    plan.room = room;
+    plan.uid = uid;
+    plan.gid = gid;
+    plan.least_large = least_large;
+    /* What does not fit into a header without pax is not common. */
+    if (uid < 0 || uid > TAR_MOST_ID || gid < 0 || gid > TAR_MOST_ID ||
+        plan.user_bytes > TAR_OWNER_NAME_BYTES || plan.group_bytes > TAR_OWNER_NAME_BYTES) {
+        count = 0;
+    }
+    out.literals = PyList_New(0);
+    out.wanted = PyList_New(0);
+    out.numbers = PyList_New(0);
+    out.rows = PyMem_Malloc((size_t)count * ROW_BYTES + 1);
+    out.names = PyMem_Malloc((size_t)count * MOST_NAME + 1);
+    if (out.literals == NULL || out.wanted == NULL || out.numbers == NULL) {
+        goto end;
+    }
+    if (out.rows == NULL || out.names == NULL) {
+        PyErr_NoMemory();
+        goto end;
+    }
+    for (; number < count; number++) {
+        struct planned file;
+        PyObject *item = PyTuple_GetItem(found, first + number);
+        enum outcome outcome = take_found(item, &plan, &file);
+        if (outcome == COMMON) {
+            outcome = plan_file(&plan, item, &file, &out, number);
+        }
+        if (outcome == FAILED) {
+            goto end;
+        }
+        if (outcome == UNCOMMON) {
+            break;
+        }
+        file_bytes += (unsigned long long)file.size;
+    }
+    result = Py_BuildValue("(ny#y#OOOLLK)", first + number, out.rows, number * ROW_BYTES,
+                           out.names, (Py_ssize_t)out.name_bytes, out.literals, out.wanted,
+                           out.numbers, (long long)plan.at, (long long)plan.zeros, file_bytes);
+end:
+    PyMem_Free(out.rows);
+    PyMem_Free(out.names);
+    Py_XDECREF(out.literals);
+    Py_XDECREF(out.wanted);
+    Py_XDECREF(out.numbers);
+    Py_DECREF(found);
+    return result;
+}
+
 /* --- the module ------------------------------------------------------------------------------- */
 
 static PyMethodDef methods[] = {
     {"scan", scan, METH_VARARGS, scan_doc},
     {"read_files", read_files, METH_VARARGS, read_files_doc},
     {"restore_rows", restore_rows, METH_VARARGS, restore_rows_doc},
+    {"plan_files", plan_files, METH_VARARGS, plan_files_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,9 +1,9 @@
-"""What `_native.c` gives; its twins are the functions of `files` and `restore`."""
+"""What `_native.c` gives; its twins are functions of `files`, `restore` and `tree_plan`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
-from .accelerate import Look
-from .files import Wanted
+from .accelerate import Look, PlannedFiles
+from .files import Found, Wanted
 
 REVISION: int
 
@@ -26,3 +26,20 @@ def restore_rows(
     mode_bits: int,
     /,
 ) -> tuple[int, list[int], int, int]: ...
+def plan_files(
+    found: Sequence[Found],
+    first: int,
+    prefix: bytes,
+    parent: int,
+    row: int,
+    name_offset: int,
+    unit_start: int,
+    at: int,
+    zeros: int,
+    room: int,
+    owner: tuple[int, int, bytes, bytes],
+    least_large: int,
+    is_new: Callable[[Found, int, int], bool] | None,
+    leave_out: Collection[tuple[int, int]],
+    /,
+) -> PlannedFiles: ...

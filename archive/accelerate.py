@@ -1,4 +1,4 @@
-"""The compiled twins of functions in `files` and `restore`, where they are built.
+"""The compiled twins of functions in `files`, `restore` and `tree_plan`, where they are built.
 
 Owns: whether they are used; they are at first. What they do not do is left to Python, so nothing
 but time depends on them. `disable` is called before any thread needs one; safe in many otherwise.
@@ -6,17 +6,25 @@ but time depends on them. `disable` is called before any thread needs one; safe 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from .files import Wanted
+    from .files import Found, Wanted
 
 # Of the functions below; one that was built from an older source is not used.
-REVISION = 1
+REVISION = 2
 
 # The fields of `files.Found`.
 Look = tuple[bytes, int, int, int, int, int, int, int, int, int, int, int, int, bytes, int]
+
+# What `plan_files` gives: the number of the first that was not planned; the rows, and their names;
+# the literals, (offset in the unit, bytes); the fields of a `files.Wanted` for each file that is
+# not empty, and their rows; the next place in the unit, and the zeros before it; the bytes of all.
+PlannedFiles = tuple[
+    int, bytes, bytes, list[tuple[int, bytes]], list[tuple["Found", int, int, int]], list[int],
+    int, int, int,
+]  # fmt: skip
 
 
 class Native(Protocol):
@@ -59,6 +67,24 @@ class Native(Protocol):
         Returns the first row that was not looked at, since its bytes lie behind `content`; the
         rows before it that must be made in Python, sorted: of these nothing is there; how many
         were made; and their length in bytes.
+        """
+        ...
+
+    def plan_files(
+        self, found: Sequence[Found], first: int, prefix: bytes, parent: int, row: int,
+        name_offset: int, unit_start: int, at: int, zeros: int, room: int,
+        owner: tuple[int, int, bytes, bytes], least_large: int,
+        is_new: Callable[[Found, int, int], bool] | None, leave_out: Collection[tuple[int, int]], /,
+    ) -> PlannedFiles:  # fmt: skip
+        """Plan files in a folder from `first` on, up to one that is not common.
+
+        As `TreePlanner` plans them one by one. `prefix` is the path of the folder with a slash, and
+        `parent` its row; the first file gets `row`, and its name stands at `name_offset`. The next
+        byte of content stands behind `zeros` zeros, from `at` on in the unit that begins at
+        `unit_start` and takes `room` bytes, all of which are never used. Common are files of
+        this `owner`, (uid, gid, user, group), whose (device, inode) is not in `leave_out`. Of one
+        that is not shorter than `least_large` `is_new` is asked, with its row and its content
+        offset; if it says no, or there is none, the file is not common.
         """
         ...
 

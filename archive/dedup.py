@@ -11,7 +11,7 @@ import os
 import stat
 from collections import OrderedDict
 from collections.abc import Hashable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from blake3 import blake3
 
@@ -24,8 +24,7 @@ _CHUNK_BYTES = 1024 * 1024
 _KEPT = 65_536
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A file that is in the archive, and where.
 
     Attributes:
@@ -61,6 +60,14 @@ class Seen:
         # By length; by length and digest of the start; by length and digest of all. None: more
         # than one file is meant, look further down.
         self._known: OrderedDict[Hashable, Candidate | None] = OrderedDict()
+
+    def is_new(self, candidate: Candidate) -> bool:
+        """Tell whether no file of this length is known, and remember this one then."""
+        key = (candidate.found.size,)
+        if key in self._known:
+            return False
+        self._keep(key, candidate)
+        return True
 
     def same_as(self, new: Candidate) -> Candidate | None:
         """Return an earlier file of the same content and rights; None, and remember this one."""

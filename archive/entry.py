@@ -294,6 +294,11 @@ class Counter:
         if kind == layout.ENTRY_FILE:
             self._file_bytes += member_bytes
 
+    def add_files(self, count: int, file_bytes: int) -> None:
+        """Count so many files, which have `file_bytes` together."""
+        self._counts[self._PLACE[layout.ENTRY_FILE]] += count
+        self._file_bytes += file_bytes
+
     def summary(self, captured: int) -> Summary:
         """Return what was counted."""
         most = layout.MAX_CONTENT_BYTES

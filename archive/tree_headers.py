@@ -24,12 +24,11 @@ class Headers:
 
     def __init__(self, owner_name: Callable[[int, int], bytes]) -> None:
         self._owner_name = owner_name
-        self._files = pax.FileHeaders(
-            lambda uid, gid: (
-                owner_name(layout.OWNER_USER, uid),
-                owner_name(layout.OWNER_GROUP, gid),
-            )
-        )
+        self._files = pax.FileHeaders(self.owner_names)
+
+    def owner_names(self, uid: int, gid: int) -> tuple[bytes, bytes]:
+        """Return the names of a user and a group; empty for those that are unknown."""
+        return self._owner_name(layout.OWNER_USER, uid), self._owner_name(layout.OWNER_GROUP, gid)
 
     def of(
         self, found: Found, path: bytes, kind: bytes, *, size: int = 0, link: bytes = b"",

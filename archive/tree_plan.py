@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from . import layout, pax
+from .accelerate import native
 from .dedup import LEAST_BYTES, Candidate, Seen
 from .entry import is_entry_name
 from .errors import Finding, Severity
@@ -36,6 +37,7 @@ from .unit_plan import Cutter, UnitPlan
 _SCAN_NAMES = 512  # things that are looked at together
 _TIMES = 2**63 - 1
 _KIND_BITS = 0o170000
+_MOST_BYTES = 2**63 - 1
 _MOST_PLAIN_HEADER = 4096  # but for the path of its folder
 _GONE = (errno.ENOENT, errno.ESTALE, errno.ELOOP)
 
@@ -100,6 +102,7 @@ class TreePlanner:
         # (device, inode): row, names seen, names expected. Gone once all names were seen.
         self._links: dict[tuple[int, int], tuple[int, int, int]] = {}
         self._seen = Seen(folders) if options.dedup else None
+        self._native = native()
         self.sockets = 0
 
     def take(self) -> UnitPlan | None:
@@ -176,18 +179,21 @@ class TreePlanner:
             return
         try:
             try:
-                names = self._options.names_in(fd, path, self._device(path))
+                names = self._options.names_in(fd, path, device_of(self._roots, path))
             except OSError as error:
                 self._problem("unreadable", path, f"it can't be listed: {_why(error)}")
                 return
             prefix = path + b"/" if path else b""
             first = len(self._rows)
             for at in range(0, len(names), _SCAN_NAMES):
-                for found in scan(fd, names[at : at + _SCAN_NAMES], self._wanted):
-                    if not self._add_plain(folder, found, row, prefix):
-                        yield from self._add(fd, folder, found, row, prefix)
-                    elif self._cutter.ready:
-                        yield None
+                together = scan(fd, names[at : at + _SCAN_NAMES], self._wanted)
+                number = 0
+                while number < len(together):
+                    number = self._add_files(folder, together, number, row, prefix)
+                    for found in together[number : number + 1]:
+                        if not self._add_plain(folder, found, row, prefix):
+                            yield from self._add(fd, folder, found, row, prefix)
+                    number += 1
             self._rows.set_children(row, first, len(self._rows) - first)
         finally:
             self._folders.unpin(folder)
@@ -203,13 +209,6 @@ class TreePlanner:
             with self._folders.use(root.folder) as fd:
                 yield from self._add(fd, root.folder, root.found, 0, b"")
         self._rows.set_children(0, 1, len(self._rows) - 1)
-
-    def _device(self, path: bytes) -> int:
-        """Return the file system of the source that a path belongs to."""
-        if len(self._roots) == 1:
-            return self._roots[0].found.dev
-        top = path.partition(b"/")[0]
-        return next(root.found.dev for root in self._roots if root.found.name == top)
 
     # --- one entry ---------------------------------------------------------------------------
 
@@ -252,6 +251,33 @@ class TreePlanner:
             self._links[found.identity] = (row, 1, found.nlink)
         if self._cutter.ready:
             yield None
+
+    def _add_files(
+        self, folder: Folder, together: Sequence[Found], first: int, parent: int, prefix: bytes
+    ) -> int:
+        """Plan those that are like most files, from `first` on; return where they end.
+
+        The same as `_add` of each, in less time. None are where nothing is compiled.
+        """
+        found = together[first]
+        if self._native is None or found.mode & _KIND_BITS != stat.S_IFREG:
+            return first
+        owner = (found.uid, found.gid)
+        cutter = self._cutter
+        end, raw, names, literals, spans, rows, at, zeros, file_bytes = self._native.plan_files(
+            together, first, prefix, parent, len(self._rows), self._rows.string_bytes,
+            *cutter.place(), (*owner, *self._headers.owner_names(*owner)),
+            _MOST_BYTES if self._seen is None else LEAST_BYTES,
+            lambda found, row, at: self._is_new(Candidate(folder, found, row, at, attributes=0)),
+            self._leave_out,
+        )  # fmt: skip
+        if end > first:
+            self._rows.add_encoded(raw, names, owner, file_bytes)
+            cutter.take(folder, literals, spans, rows, (at, zeros))
+        return end
+
+    def _is_new(self, candidate: Candidate) -> bool:
+        return self._seen is None or self._seen.is_new(candidate)
 
     def _add_plain(self, folder: Folder, found: Found, parent: int, prefix: bytes) -> bool:
         """Plan a file that is like most files; return False if it is not.
@@ -411,6 +437,14 @@ class TreePlanner:
         self._cutter.unit.findings.append(
             Finding(code, Severity.WARNING, f"{shown}: {message}", path=shown)
         )
+
+
+def device_of(roots: Sequence[Root], path: bytes) -> int:
+    """Return the number of the file system that the source of a path of the tree is on."""
+    if len(roots) == 1:
+        return roots[0].found.dev
+    top = path.partition(b"/")[0]
+    return next(root.found.dev for root in roots if root.found.name == top)
 
 
 def _why(error: OSError) -> str:

@@ -63,6 +63,11 @@ class TreeRows:
         return self._entries.rows
 
     @property
+    def string_bytes(self) -> int:
+        """The length of all names and targets so far."""
+        return self._strings.rows
+
+    @property
     def run_count(self) -> int:
         """The number of runs so far."""
         return self._runs.rows
@@ -104,6 +109,16 @@ class TreeRows:
                 found.size, first, 0, 1, _NO_4,
             )
         )  # fmt: skip
+
+    def add_encoded(
+        self, rows: bytes, names: bytes, owners: tuple[int, int], file_bytes: int
+    ) -> None:
+        """Add rows as `add_plain` makes them, whose files have one owner and `file_bytes`."""
+        self._counter.add_files(len(rows) // layout.ENTRY_ROW_BYTES, file_bytes)
+        if owners != self._last_owners:
+            self._see(owners)
+        self._strings.append(names)
+        self._entries.append(rows)
 
     def _see(self, owners: tuple[int, int]) -> None:
         self._last_owners = owners

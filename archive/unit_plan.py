@@ -7,9 +7,9 @@ anything. One owner at a time.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .errors import Finding
 from .files import Found, Wanted
@@ -117,6 +117,39 @@ class Cutter:
         else:
             unit.spans.append(FolderSpans(folder, [wanted], [row]))
         self._next(length)
+
+    def place(self) -> tuple[int, int, int, int]:
+        """Return where the current unit begins, what it has, the zeros behind that, its room."""
+        unit = self.unit
+        return unit.number * self._unit_bytes, unit.content_bytes, self._zeros, self._unit_bytes
+
+    def take(
+        self,
+        folder: Folder,
+        literals: Iterable[tuple[int, bytes]],
+        spans: Sequence[Sequence[Any]],
+        rows: Sequence[int],
+        end: tuple[int, int],
+    ) -> None:
+        """Take many literals, and spans of files of a folder, all of which fit into the unit.
+
+        Args:
+            folder: the folder.
+            literals: as in `UnitPlan`.
+            spans: the fields of `Wanted`, for each of `rows`.
+            rows: as in `FolderSpans`.
+            end: how long the content of the unit is then, and how many zeros are to follow.
+        """
+        unit = self.unit
+        unit.literals += literals
+        wanted = list(map(Wanted._make, spans))
+        if unit.spans and unit.spans[-1].folder is folder:
+            unit.spans[-1].wanted.extend(wanted)
+            unit.spans[-1].rows.extend(rows)
+        elif wanted:
+            unit.spans.append(FolderSpans(folder, wanted, list(rows)))
+        unit.content_bytes, self._zeros = end
+        assert unit.content_bytes < self._unit_bytes, "a unit that is full is another's work"
 
     def _next(self, length: int) -> None:
         unit = self.unit
