@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -208,12 +209,19 @@ class _Walk:
 
     def _content_difference(self, one: Item, other: Item) -> tuple[str, int]:
         """Return where the bytes of two files differ first, and how many were compared."""
-        read_one, close_one = self._one.open(one)
-        try:
-            read_other, close_other = self._other.open(other)
-        except OSError as error:
-            close_one()
-            return f"it can't be read: {os.strerror(error.errno or 0)}", 0
+        with ExitStack() as opened:
+            try:
+                read_one, close_one = self._one.open(one)
+                opened.callback(close_one)
+                read_other, close_other = self._other.open(other)
+                opened.callback(close_other)
+            except OSError as error:
+                return f"it can't be read: {os.strerror(error.errno or 0)}", 0
+            return self._bytes_difference(one, other, read_one, read_other)
+
+    def _bytes_difference(
+        self, one: Item, other: Item, read_one: Read, read_other: Read
+    ) -> tuple[str, int]:
         try:
             for start, end in _spans(self._one.data(one), self._other.data(other)):
                 if (at := _first_difference(read_one, read_other, start, end)) is not None:
@@ -223,9 +231,6 @@ class _Walk:
             return "", one.size
         except OSError as error:
             return f"it can't be read: {os.strerror(error.errno or 0)}", 0
-        finally:
-            close_one()
-            close_other()
 
 
 def _spans(

@@ -25,6 +25,7 @@ from .files import (
 )
 from .folders import Folder
 from .selection import TreeOptions
+from .tree_plan import device_of
 from .tree_writer import TreeSource
 from .view import View
 
@@ -154,7 +155,6 @@ class LiveSide:
         self._source = source
         self._folders = source.folders
         self._options = options
-        self._device = source.roots[0].found.dev
 
     def root(self) -> Item:
         """Return the root."""
@@ -226,7 +226,8 @@ class LiveSide:
                 yield root.found.name, self._item(fd, root.folder, root.found)
 
     def _batches(self, fd: int, folder: Folder) -> Iterator[list[Found]]:
-        names = self._options.names_in(fd, folder.path(), self._device)
+        path = folder.path()
+        names = self._options.names_in(fd, path, device_of(self._source.roots, path))
         for at in range(0, len(names), _SCAN_NAMES):
             yield scan(fd, names[at : at + _SCAN_NAMES], WANT_ATTRIBUTES | WANT_FILE_FLAGS)
 

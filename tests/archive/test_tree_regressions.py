@@ -29,12 +29,14 @@ from onggi.archive.compare import compare
 from onggi.archive.entry import encode_attributes
 from onggi.archive.errors import DamagedError, Finding, SourceError, StoreError
 from onggi.archive.plan import Geometry
+from onggi.archive.selection import TreeOptions
+from onggi.archive.sides import LiveSide
 from onggi.archive.tree import Tree
 from onggi.archive.tree_writer import TreeSource
 
 from .test_compare import MemorySide, differences, file, folder
-from .test_tree_restore import parts, unpack
 from .tree_helpers import noise, pack_path, tar_members
+from .tree_restore_helpers import parts, unpack
 
 
 @pytest.fixture
@@ -283,6 +285,31 @@ def test_a_folder_that_can_not_be_listed_is_told_once_and_nothing_in_it_is_missi
         threads=1, found=findings.append,
     )  # fmt: skip
     assert [finding.path for finding in findings] == ["d"]
+
+
+def test_a_file_is_closed_if_its_counterpart_can_not_be_opened() -> None:
+    one = MemorySide(folder({b"f": file(b"same")}))
+    other = MemorySide(folder({b"f": file(b"same")._replace(handle=DamagedError("page", "gone"))}))
+    with pytest.raises(DamagedError):
+        compare(one, other, threads=1, found=lambda _: None)
+    assert one.opened == [b"same"]
+    assert one.is_open == 0
+
+
+def test_each_source_has_a_file_system_of_its_own(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_bytes(b"x")
+    with TreeSource([str(tmp_path / "a"), str(tmp_path / "b")]) as source:
+        second = source.roots[1]
+        elsewhere = second.found._replace(dev=second.found.dev + 1)
+        source.roots[1] = second._replace(found=elsewhere)
+        side = LiveSide(source, TreeOptions(one_file_system=True))
+        inside = {
+            name: [each for each, _ in side.children(item)]
+            for name, item in side.children(side.root())
+        }
+    assert inside == {b"a": [b"file"], b"b": []}
 
 
 # 6. mode
