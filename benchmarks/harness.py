@@ -159,6 +159,11 @@ def interleave(
     ]
 
 
+def environment() -> dict[str, str]:
+    """Return what commands see: Python keeps its bytecode, as where it was installed."""
+    return {key: os.environ[key] for key in os.environ if key != "PYTHONDONTWRITEBYTECODE"}
+
+
 def run_once(command: Command, cache: Cache = "warm", *, check: bool = False) -> Sample:
     """Bring the page cache into the wanted state, run the command, and measure it.
 
@@ -173,8 +178,9 @@ def run_once(command: Command, cache: Cache = "warm", *, check: bool = False) ->
     with tempfile.TemporaryFile() as stderr:
         start = time.perf_counter()
         process = subprocess.Popen(
-            command.argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr
-        )
+            command.argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr,
+            env=environment(),
+        )  # fmt: skip
         try:
             _, status, usage = os.wait4(process.pid, 0)
         except BaseException:

@@ -7,14 +7,22 @@ checks that they did the whole job. Knows nothing about bars and tables.
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from harness import Cache, Command, CommandError, Series, interleave, log_to_stderr, run_once
+from harness import (
+    Cache,
+    Command,
+    CommandError,
+    Series,
+    environment,
+    interleave,
+    log_to_stderr,
+    run_once,
+)
 from tree_source import SECOND_NS, Census, SameTree
 
 # What turns off the optional compiled helper, per variant of Onggi.
@@ -232,4 +240,4 @@ def _run(*argv: str) -> bytes:
 
 
 def _plain_environment() -> dict[str, str]:
-    return {**os.environ, "LC_ALL": "C.UTF-8"}
+    return {**environment(), "LC_ALL": "C.UTF-8"}
