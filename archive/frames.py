@@ -1,18 +1,133 @@
-"""Frames that were decoded last, shared by all who read an archive.
+"""Frames that were decoded last, shared by all who read an archive, or several.
 
-Owns: which frames are kept, bounded in bytes, and that none is decoded twice at a time. Must not
-know what the content is. Safe in many threads.
+Owns: which frames are kept, bounded in bytes; that none is decoded twice at a time; and which are
+decoded ahead of those who read in order. Must not know what the content is. Safe in many threads,
+and in threads that Python did not start.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from concurrent.futures import CancelledError, Future
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
 from .reader import Content, UnitReader
 
 CACHE_BYTES = 64 * 1024 * 1024
+_STREAMS = 64  # frames that are remembered, to tell who reads in order
+
+_Key = tuple[object, int, int]
+
+
+class _Slot:
+    """A frame that is kept, or will be once the one who claimed it has decoded it."""
+
+    __slots__ = ("content", "is_claimed", "waiting")
+
+    def __init__(self) -> None:
+        self.content: bytes | None = None  # once it is decoded
+        self.is_claimed = False
+        self.waiting: Future[bytes] = Future()
+
+
+class FrameStore:
+    """Keeps frames of any number of archives.
+
+    Args:
+        cache_bytes: how much content is kept; one frame is, at the least.
+        ahead: how many frames are decoded ahead of one who reads in order; 0 for none.
+        threads: that decode ahead.
+    """
+
+    def __init__(self, cache_bytes: int = CACHE_BYTES, *, ahead: int = 0, threads: int = 1) -> None:
+        self.ahead = ahead
+        self.cache_bytes = cache_bytes
+        self._held: OrderedDict[_Key, _Slot] = OrderedDict()
+        self._held_bytes = 0
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(threads, "onggi-ahead") if ahead else None
+
+    def get(self, key: _Key, decode: Callable[[], bytes]) -> bytes:
+        """Return a frame, which is decoded if it is not kept."""
+        while True:
+            with self._lock:
+                slot = self._held.get(key)
+                if slot is None:
+                    slot = self._held[key] = _Slot()
+                else:
+                    self._held.move_to_end(key)
+                    if slot.content is not None:
+                        return slot.content
+                mine = not slot.is_claimed
+                slot.is_claimed = True
+            if mine:
+                return self._decoded(key, slot, decode)
+            try:
+                return slot.waiting.result()
+            except CancelledError:  # the other one was interrupted, which is no matter of this one
+                continue
+
+    def prefetch(self, key: _Key, decode: Callable[[], bytes]) -> None:
+        """Have a frame decoded soon, unless it is kept; whoever wants it sooner does it himself."""
+        with self._lock:
+            if key in self._held or self._pool is None:
+                return
+            slot = self._held[key] = _Slot()
+        self._pool.submit(self._ahead, key, slot, decode)
+
+    def close(self) -> None:
+        """End the threads that decode ahead; nothing is decoded ahead from then on."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)
+
+    def forget(self, owner: object) -> None:
+        """Keep no frame of an owner, the first part of its keys, which nobody reads any more."""
+        with self._lock:
+            for key in [key for key in self._held if key[0] is owner]:
+                slot = self._held.pop(key)
+                self._held_bytes -= len(slot.content or b"")
+
+    def _ahead(self, key: _Key, slot: _Slot, decode: Callable[[], bytes]) -> None:
+        with self._lock:
+            if slot.is_claimed or self._held.get(key) is not slot:
+                return
+            slot.is_claimed = True
+        try:
+            self._decoded(key, slot, decode)
+        except Exception:  # told to the one who reads the frame, which is decoded again for him
+            return
+
+    def _decoded(self, key: _Key, slot: _Slot, decode: Callable[[], bytes]) -> bytes:
+        """Decode a frame for all who wait for it."""
+        try:
+            content = decode()
+        except BaseException as error:
+            with self._lock:
+                if self._held.get(key) is slot:
+                    del self._held[key]
+            if isinstance(error, Exception):
+                slot.waiting.set_exception(error)
+            else:
+                slot.waiting.cancel()
+            raise
+        with self._lock:
+            slot.content = content
+            if self._held.get(key) is slot:
+                self._held_bytes += len(content)
+                self._shrink(key)
+        slot.waiting.set_result(content)
+        return content
+
+    def _shrink(self, keep: _Key) -> None:
+        while self._held_bytes > self.cache_bytes:
+            oldest = next(
+                (key for key, slot in self._held.items() if key != keep and slot.content), None
+            )
+            if oldest is None:
+                return
+            self._held_bytes -= len(self._held.pop(oldest).content or b"")
 
 
 class FrameCache:
@@ -20,16 +135,21 @@ class FrameCache:
 
     Args:
         content: an archive, or what was salvaged of one.
-        cache_bytes: how much content is kept; one frame is, at the least.
+        cache: how much content is kept in bytes; or what keeps it, for others too.
     """
 
-    def __init__(self, content: Content, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(self, content: Content, cache: int | FrameStore = CACHE_BYTES) -> None:
         self._content = content
-        self._cache_bytes = cache_bytes
-        self._held: OrderedDict[tuple[int, int], Future[bytes]] = OrderedDict()
-        self._held_bytes = 0
-        self._lock = threading.Lock()
-        self._readers = threading.local()
+        self._owner = object()  # of its frames; not itself, or who forgets it would not free it
+        self._store = FrameStore(cache) if isinstance(cache, int) else cache
+        # Not one for each thread: those of a mount are new to Python at each call.
+        self._readers: deque[UnitReader] = deque()
+        self._streams: OrderedDict[int, None] = OrderedDict()
+        self._streams_lock = threading.Lock()
+        geometry = content.geometry
+        self._per_unit = -(-geometry.unit_bytes // geometry.frame_bytes)
+        most = self._store.cache_bytes // 2 // geometry.frame_bytes
+        self._ahead = min(self._store.ahead, most)
 
     @property
     def content_bytes(self) -> int:
@@ -78,50 +198,46 @@ class FrameCache:
         end = min((frame + 1) * geometry.frame_bytes, geometry.unit_length(unit, whole))
         return unit * geometry.unit_bytes + end
 
-    def _frame(self, unit: int, frame: int) -> bytes:
-        key = (unit, frame)
-        while True:
-            with self._lock:
-                held = self._held.get(key)
-                mine = held is None
-                if held is None:
-                    held = self._held[key] = Future()
-                else:
-                    self._held.move_to_end(key)
-            if mine:
-                return self._decoded(key, held)
-            try:
-                return held.result()
-            except CancelledError:  # the other one was interrupted, which is no matter of this one
-                continue
+    def close(self) -> None:
+        """Let what keeps the frames forget those of this content."""
+        self._store.forget(self._owner)
 
-    def _decoded(self, key: tuple[int, int], held: Future[bytes]) -> bytes:
-        """Decode a frame for all who wait for it."""
-        try:
-            content = self._decode(*key)
-        except BaseException as error:
-            with self._lock:
-                del self._held[key]
-            if isinstance(error, Exception):
-                held.set_exception(error)
-            else:
-                held.cancel()
-            raise
-        held.set_result(content)
-        with self._lock:
-            self._held_bytes += len(content)
-            self._shrink(key)
-        return content
+    def _frame(self, unit: int, frame: int) -> bytes:
+        if self._ahead:
+            self._look_ahead(unit * self._per_unit + frame)
+        return self._store.get((self._owner, unit, frame), lambda: self._decode(unit, frame))
+
+    def _look_ahead(self, position: int) -> None:
+        """Have the next frames decoded, if the one before this one was read not long ago."""
+        streams = self._streams
+        with self._streams_lock:
+            if position in streams:
+                return
+            streams[position] = None
+            if len(streams) > _STREAMS:
+                streams.popitem(last=False)
+            if position - 1 not in streams:
+                return
+        end = min(position + 1 + self._ahead, self._frame_count)
+        for number in range(position + 1, end):
+            unit, frame = divmod(number, self._per_unit)
+            self._store.prefetch((self._owner, unit, frame), self._later(unit, frame))
+
+    def _later(self, unit: int, frame: int) -> Callable[[], bytes]:
+        return lambda: self._decode(unit, frame)
+
+    @property
+    def _frame_count(self) -> int:
+        whole, geometry = self._content.content_bytes, self._content.geometry
+        units, rest = divmod(whole, geometry.unit_bytes)
+        return units * self._per_unit - (-rest // geometry.frame_bytes)
 
     def _decode(self, unit: int, frame: int) -> bytes:
-        reader: UnitReader | None = getattr(self._readers, "reader", None)
-        if reader is None:
-            reader = self._readers.reader = UnitReader(self._content)
-        return reader.frame(self._content.index.unit(unit), frame)
-
-    def _shrink(self, keep: tuple[int, int]) -> None:
-        while self._held_bytes > self._cache_bytes:
-            oldest = next((k for k, held in self._held.items() if k != keep and held.done()), None)
-            if oldest is None:
-                return
-            self._held_bytes -= len(self._held.pop(oldest).result())
+        try:
+            reader = self._readers.pop()
+        except IndexError:
+            reader = UnitReader(self._content)
+        try:
+            return reader.frame(self._content.index.unit(unit), frame)
+        finally:
+            self._readers.append(reader)

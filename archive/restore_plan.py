@@ -34,7 +34,8 @@ from .restore import (
     set_metadata,
     sync_file_system,
 )
-from .tree import RowSpan, Tree, Visited, check_depth
+from .row_span import RowSpan
+from .tree import Tree, Visited, check_depth
 
 LARGE_BYTES = 16 * 1024 * 1024  # files from here on are written by several threads
 _MOST_FILES = 2048  # of one task

@@ -7,7 +7,6 @@ a writer writes; entries given out keep all rules that concern their own row.
 
 from __future__ import annotations
 
-import struct
 from array import array
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Protocol
@@ -21,16 +20,12 @@ from .entry import (
     decode_attributes,
     decode_entry,
     decode_owners,
-    is_entry_name,
 )
 from .errors import BadUseError, DamagedError
+from .row_span import RowSpan, checked_name
 
-_SPAN_ROWS = 256  # rows that a walk decodes at once
+SPAN_ROWS = 256  # rows that a walk decodes at once
 _MOST_NAMES_KEPT = 65_536
-_NAME_OFFSET_AT = 32
-_NAME_PLACE = struct.Struct("<32xQH38x")
-assert _NAME_PLACE.size == layout.ENTRY_ROW_BYTES
-_MEMBER_BYTES_AT = 48
 
 
 class Visited(NamedTuple):
@@ -204,8 +199,8 @@ class Tree:
     def _runs_of(self, entry: Entry, first: int) -> Iterator[Extent]:
         end = 0
         last = entry.first + entry.total
-        for at in range(first, last, _SPAN_ROWS):
-            span = self._runs.span(at, min(_SPAN_ROWS, last - at))
+        for at in range(first, last, SPAN_ROWS):
+            span = self._runs.span(at, min(SPAN_ROWS, last - at))
             for member, content, run_bytes, base, reserved in layout.EXTENT_ROW.iter_unpack(span):
                 in_member = end <= member and 1 <= run_bytes <= entry.member_bytes - member
                 if not in_member or base or any(reserved):
@@ -228,18 +223,18 @@ class Tree:
 
     # --- directories -------------------------------------------------------------------------
 
-    def spans(self, directory: Entry) -> Iterator[RowSpan]:
-        """Yield the rows of the children of a directory, up to 256 at a time, in order."""
-        first, end = directory.first, directory.first + directory.total
-        for at in range(first, end, _SPAN_ROWS):
-            yield RowSpan(self, directory.row, at, min(_SPAN_ROWS, end - at))
+    def spans(self, directory: Entry, number: int = 0) -> Iterator[RowSpan]:
+        """Yield the rows of the children of a directory from one on, up to 256 at a time."""
+        first, end = directory.first + number, directory.first + directory.total
+        for at in range(first, end, SPAN_ROWS):
+            yield RowSpan(self, directory.row, at, min(SPAN_ROWS, end - at))
 
-    def children(self, directory: Entry) -> Iterator[tuple[bytes, Entry]]:
-        """Yield (name, entry) of all children of a directory, sorted by name."""
+    def children(self, directory: Entry, number: int = 0) -> Iterator[tuple[bytes, Entry]]:
+        """Yield (name, entry) of the children of a directory from one on, sorted by name."""
         last = b""
-        for span in self.spans(directory):
-            for number in range(len(span)):
-                entry = span.entry(number)
+        for span in self.spans(directory, number):
+            for at in range(len(span)):
+                entry = span.entry(at)
                 name = span.name(entry)
                 if name <= last:
                     raise DamagedError("catalogue", f"entry {entry.row}: it is not in its place")
@@ -336,6 +331,16 @@ class Tree:
         """Return bytes of the table strings, unchecked."""
         return self._strings.span(offset, size)
 
+    @property
+    def content_bytes(self) -> int:
+        """Length of the content."""
+        return self._content_bytes
+
+    @property
+    def set_count(self) -> int:
+        """Number of attribute sets."""
+        return len(self._sets)
+
     def checked(self, entry: Entry) -> Entry:
         """Return an entry whose references lie inside the tables and the content."""
         kind = entry.type
@@ -353,131 +358,6 @@ class Tree:
 
     def _in_content(self, content_offset: int, size: int) -> bool:
         return size <= self._content_bytes - content_offset and content_offset >= 0
-
-
-class RowSpan:
-    """Rows that stand together: children of one directory, and the bytes of their names.
-
-    Args:
-        tree: the catalogue.
-        parent: row of their directory.
-        first: number of the first row.
-        count: how many they are, at least 1.
-
-    Raises:
-        DamagedError: a page is damaged.
-    """
-
-    __slots__ = ("_tree", "first", "parent", "raw", "strings", "strings_offset")
-
-    def __init__(self, tree: Tree, parent: int, first: int, count: int) -> None:
-        self._tree = tree
-        self.parent = parent
-        self.first = first
-        self.raw = tree.raw_rows(first, count)
-        # A writer of ours puts the names of a directory one behind the other; any others are
-        # looked up one by one.
-        self.strings_offset = int.from_bytes(
-            self.raw[_NAME_OFFSET_AT : _NAME_OFFSET_AT + 8], "little"
-        )
-        last = (count - 1) * layout.ENTRY_ROW_BYTES + _NAME_OFFSET_AT
-        end = int.from_bytes(self.raw[last : last + 8], "little")
-        end += int.from_bytes(self.raw[last + 8 : last + 10], "little")
-        size = end - self.strings_offset
-        together = 0 < size <= count * layout.MAX_ENTRY_NAME_BYTES * 2
-        self.strings = tree.raw_strings(self.strings_offset, size) if together else b""
-
-    def __len__(self) -> int:
-        """Return the number of rows."""
-        return len(self.raw) // layout.ENTRY_ROW_BYTES
-
-    def entry(self, number: int) -> Entry:
-        """Return the entry in a row, which counts from the start of the span."""
-        at = number * layout.ENTRY_ROW_BYTES
-        entry = decode_entry(self.first + number, self.raw[at : at + layout.ENTRY_ROW_BYTES])
-        if entry.parent != self.parent:
-            raise DamagedError("catalogue", f"entry {entry.row}: it is not in its place")
-        return self._tree.checked(entry)
-
-    def name(self, entry: Entry) -> bytes:
-        """Return the name of one of the entries."""
-        at = entry.name_offset - self.strings_offset
-        if at < 0 or at + entry.name_bytes > len(self.strings):
-            return self._tree.name(entry)
-        return checked_name(entry, self.strings[at : at + entry.name_bytes])
-
-    def first_content(self, first: int, end: int) -> int | None:
-        """Return where the first bytes of plain files in rows stand; None if they have none."""
-        width = layout.ENTRY_ROW_BYTES
-        for at in range(first * width, end * width, width):
-            if any(self.raw[at + _MEMBER_BYTES_AT : at + layout.ENTRY_FIRST_AT]):
-                raw = self.raw[at + layout.ENTRY_FIRST_AT : at + layout.ENTRY_COUNT_AT]
-                return int.from_bytes(raw, "little")
-        return None
-
-    def content_bytes(self, first: int, end: int) -> int:
-        """Return about how much content plain files in rows hold, from first to end - 1.
-
-        For planning; what a hostile row says is bounded.
-        """
-        width = layout.ENTRY_ROW_BYTES
-        low = first * width + layout.ENTRY_FIRST_AT
-        high = (end - 1) * width + layout.ENTRY_FIRST_AT
-        size = int.from_bytes(self.raw[high : high + 8], "little") - int.from_bytes(
-            self.raw[low : low + 8], "little"
-        )
-        return max(size, 0)
-
-    def check_order(self, before: bytes) -> bytes:
-        """Check that the names of the rows are sorted, and come after `before`; return the last.
-
-        Raises:
-            DamagedError: they do not, or one can't be a name.
-        """
-        offset, strings = self.strings_offset, self.strings
-        for number, (at, size) in enumerate(_NAME_PLACE.iter_unpack(self.raw)):
-            at -= offset
-            name = strings[at : at + size] if at >= 0 else b""
-            if len(name) != size or not size:
-                name = self.name(self.entry(number))
-            if name <= before:
-                raise DamagedError(
-                    "catalogue", f"entry {self.first + number}: it is not in its place"
-                )
-            before = name
-        return before
-
-    def special(self, most_bytes: int) -> list[int]:
-        """Return the numbers of the rows that are no plain files.
-
-        A plain file has no flags, and fewer than `most_bytes` bytes, a power of 256.
-        """
-        width = layout.ENTRY_ROW_BYTES
-        raw = self.raw
-        kinds, flags = raw[0::width], raw[layout.ENTRY_FLAGS_AT :: width]
-        large = [
-            raw[_MEMBER_BYTES_AT + byte :: width]
-            for byte in range((most_bytes.bit_length() - 1) // 8, 8)
-        ]
-        plain = bytes([layout.ENTRY_FILE]) * len(self)
-        if kinds == plain and not any(map(any, (flags, *large))):
-            return []
-        return [
-            number
-            for number, (kind, *others) in enumerate(zip(kinds, flags, *large, strict=True))
-            if kind != layout.ENTRY_FILE or any(others)
-        ]
-
-
-def checked_name(entry: Entry, name: bytes) -> bytes:
-    """Return the name of an entry.
-
-    Raises:
-        DamagedError: it can't be one.
-    """
-    if not is_entry_name(name):
-        raise DamagedError("catalogue", f"entry {entry.row}: its name can't be one")
-    return name
 
 
 def check_depth(depth: int) -> None:

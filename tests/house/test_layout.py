@@ -21,7 +21,7 @@ FOLDERS = {
 PURE = {
     "errors", "layout", "record", "plan", "zeros", "header", "footer", "page", "table", "unit",
     "index", "catalogue", "assemble", "progress", "entry", "exclude", "pax", "tar_scan", "tree",
-    "tree_check",
+    "tree_check", "row_span",
 }  # fmt: skip
 ENGINE_OUTER = {"cli", "fuse", "control"}
 NO_IO = {"os", "pathlib", "io", "time", "socket", "subprocess", "tempfile", "fcntl", "select"}
