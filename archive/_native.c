@@ -1217,6 +1217,133 @@ end:
     return result;
 }
 
+/* --- showing ---------------------------------------------------------------------------------- */
+
+#define KIND_DIRECTORY 3
+#define KIND_SYMLINK 4
+#define KIND_FIFO 7
+#define FLAG_BITS 0x07 /* changed, incomplete, shared: of a file, and no matter of its status */
+#define MOST_TARGET 4095
+#define BEST_READ 131072
+
+/* What libfuse 3 gives to take a name: fuse_fill_dir_t. */
+typedef int (*fill_function)(void *buffer, const char *name, const struct stat *stat, off_t next,
+                             int flags);
+
+/* What the rows of a call share. */
+struct showing {
+    uint64_t parent, strings_offset, content_bytes, rows, sets, first_inode;
+    int64_t uid, gid; /* -1 for those of a row */
+};
+
+/* Fill in what `fuse.status` tells of a row; it is uncommon where more must be looked at. */
+static enum outcome show_row(const unsigned char *row, uint64_t number,
+                             const struct showing *showing, struct stat *stat)
+{
+    uint64_t size = number_at(row, ROW_MEMBER_BYTES, 8), first = number_at(row, ROW_FIRST, 8);
+    uint64_t count = number_at(row, ROW_COUNT, 8), mode = number_at(row, ROW_MODE, 2);
+    uint64_t links = number_at(row, ROW_LINK_COUNT, 4);
+    int kind = row[ROW_KIND], flags = row[ROW_FLAGS];
+    if (mode > MODE_BITS || links == 0 || number_at(row, ROW_PARENT, 8) != showing->parent ||
+        showing->parent >= number || number_at(row, ROW_RESERVED_1, 2) != 0 ||
+        number_at(row, ROW_RESERVED_2, 4) != 0 ||
+        number_at(row, ROW_ATTRIBUTES, 4) > showing->sets) {
+        return UNCOMMON;
+    }
+    memset(stat, 0, sizeof *stat);
+    if (kind == KIND_FILE) {
+        if (flags & ~FLAG_BITS || count != 0 || (first != 0 && size == 0) ||
+            first > showing->content_bytes || size > showing->content_bytes - first) {
+            return UNCOMMON;
+        }
+        stat->st_mode = S_IFREG;
+        stat->st_blocks = (blkcnt_t)((size + STAT_BLOCK - 1) / STAT_BLOCK);
+    } else if (flags != 0) {
+        return UNCOMMON;
+    } else if (kind == KIND_DIRECTORY) {
+        if (size != 0 || count > showing->rows || first > showing->rows - count ||
+            (count == 0 ? first != 0 : first <= number)) {
+            return UNCOMMON;
+        }
+        stat->st_mode = S_IFDIR;
+    } else if (kind == KIND_SYMLINK) {
+        if (size < 1 || size > MOST_TARGET || count != 0) {
+            return UNCOMMON;
+        }
+        stat->st_mode = S_IFLNK;
+    } else if (kind == KIND_FIFO && size == 0 && first == 0 && count == 0) {
+        stat->st_mode = S_IFIFO;
+    } else {
+        return UNCOMMON;
+    }
+    stat->st_mode |= (mode_t)mode;
+    stat->st_ino = (ino_t)(showing->first_inode + number);
+    stat->st_nlink = (nlink_t)links;
+    stat->st_uid = showing->uid < 0 ? (uid_t)number_at(row, ROW_UID, 4) : (uid_t)showing->uid;
+    stat->st_gid = showing->gid < 0 ? (gid_t)number_at(row, ROW_GID, 4) : (gid_t)showing->gid;
+    stat->st_size = (off_t)size;
+    stat->st_blksize = BEST_READ;
+    stat->st_mtim = time_of((int64_t)number_at(row, ROW_MTIME, 8));
+    stat->st_atim = stat->st_ctim = stat->st_mtim;
+    return COMMON;
+}
+
+PyDoc_STRVAR(fill_rows_doc,
+             "fill_rows(filler, buffer, raw, first, number, strings, strings_offset, position,\n"
+             "          flags, parent, content_bytes, rows, sets, first_inode, uid, gid, /)\n--\n\n"
+             "Give libfuse the names and the status of rows from `first` on, as long as it takes\n"
+             "them, and they are common, and their names rise.\n\n"
+             "Returns the first row that was not taken, and whether libfuse took no more.");
+
+static PyObject *fill_rows(PyObject *module, PyObject *arguments)
+{
+    unsigned long long filler, buffer, number, strings_offset, position, parent, content_bytes;
+    unsigned long long rows, sets, first_inode;
+    long long uid, gid;
+    Py_buffer raw, strings;
+    Py_ssize_t at;
+    int flags, full = 0;
+    char names[2][MOST_NAME + 1] = {"", ""};
+    PyObject *result = NULL;
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "KKy*nKy*KKiKKKKKLL:fill_rows", &filler, &buffer, &raw, &at,
+                          &number, &strings, &strings_offset, &position, &flags, &parent,
+                          &content_bytes, &rows, &sets, &first_inode, &uid, &gid)) {
+        return NULL;
+    }
+    struct showing showing = {
+        .parent = parent, .strings_offset = strings_offset, .content_bytes = content_bytes,
+        .rows = rows, .sets = sets, .first_inode = first_inode, .uid = uid, .gid = gid,
+    };
+    fill_function fill = (fill_function)(uintptr_t)filler;
+    Py_ssize_t end = raw.len / ROW_BYTES;
+    if (at < 0 || at > end || filler == 0) {
+        PyErr_SetString(PyExc_TypeError, "there is no such row, or nothing that takes it");
+        goto end;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    for (int turn = 0; at < end; at++, turn = !turn) {
+        const unsigned char *row = (const unsigned char *)raw.buf + at * ROW_BYTES;
+        struct stat stat;
+        if (!take_name(row, &strings, strings_offset, names[turn]) ||
+            strcmp(names[turn], names[!turn]) <= 0 ||
+            show_row(row, number + (uint64_t)at, &showing, &stat) != COMMON) {
+            break;
+        }
+        position++;
+        if (fill((void *)(uintptr_t)buffer, names[turn], &stat, (off_t)position, flags)) {
+            full = 1;
+            break;
+        }
+    }
+    Py_END_ALLOW_THREADS
+    result = Py_BuildValue("(nN)", at, PyBool_FromLong(full));
+end:
+    PyBuffer_Release(&raw);
+    PyBuffer_Release(&strings);
+    return result;
+}
+
 /* --- the module ------------------------------------------------------------------------------- */
 
 static PyMethodDef methods[] = {
@@ -1224,6 +1351,7 @@ static PyMethodDef methods[] = {
     {"read_files", read_files, METH_VARARGS, read_files_doc},
     {"restore_rows", restore_rows, METH_VARARGS, restore_rows_doc},
     {"plan_files", plan_files, METH_VARARGS, plan_files_doc},
+    {"fill_rows", fill_rows, METH_VARARGS, fill_rows_doc},
     {NULL, NULL, 0, NULL},
 };
 

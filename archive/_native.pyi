@@ -26,6 +26,25 @@ def restore_rows(
     mode_bits: int,
     /,
 ) -> tuple[int, list[int], int, int]: ...
+def fill_rows(
+    filler: int,
+    buffer: int,
+    raw: bytes,
+    first: int,
+    number: int,
+    strings: bytes,
+    strings_offset: int,
+    position: int,
+    flags: int,
+    parent: int,
+    content_bytes: int,
+    rows: int,
+    sets: int,
+    first_inode: int,
+    uid: int,
+    gid: int,
+    /,
+) -> tuple[int, bool]: ...
 def plan_files(
     found: Sequence[Found],
     first: int,

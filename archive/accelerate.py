@@ -88,6 +88,24 @@ class Native(Protocol):
         """
         ...
 
+    def fill_rows(
+        self, filler: int, buffer: int, raw: bytes, first: int, number: int, strings: bytes,
+        strings_offset: int, position: int, flags: int, parent: int, content_bytes: int, rows: int,
+        sets: int, first_inode: int, uid: int, gid: int, /,
+    ) -> tuple[int, bool]:  # fmt: skip
+        """Give libfuse what a mount shows of rows from `first` on, as `fuse.nodes` does.
+
+        `filler` and `buffer` are addresses: of the function that takes one name more, and of what
+        it wants to be given; `flags` too. `raw`, `number`, `parent` and the strings are as
+        `restore_rows` has them. The first row is the one at `position` in its directory. What
+        `content_bytes`, `rows` (entries) and `sets` (of attributes) bound is not beyond them. A
+        `uid` or `gid` that is not -1 is shown instead.
+
+        Returns the first row that was not taken, and whether libfuse takes no more. Otherwise it
+        is not common, or its name not behind the one before, or there is none.
+        """
+        ...
+
 
 _module: Native | None = None
 try:

@@ -19,6 +19,8 @@ _COMMANDS = {
     "ls": "List the files in an archive.",
     "cat": "Write a file in an archive to standard output.",
     "diff": "Tell how the trees in two archives differ.",
+    "mount": "Show an archive, or a folder of them, as a file system.",
+    "umount": "Unmount what was mounted.",
 }
 
 

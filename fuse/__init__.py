@@ -1,0 +1,1 @@
+"""The mount: archives as a file system of the kernel, read-only, through FUSE."""
