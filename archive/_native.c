@@ -33,7 +33,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define REVISION 2 /* of the functions: what they take, give and do */
+#define REVISION 3 /* of the functions: what they take, give and do */
 
 #define WANT_ATTRIBUTES 1
 #define WANT_FILE_FLAGS 2

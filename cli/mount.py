@@ -69,7 +69,7 @@ def command(
         given = split_options(option_texts)
         check_folder(folder, given)
         mountable = Mountable(archive, MountOptions(given, cache, threads))
-        place = folder.absolute()
+        place = Path(os.path.realpath(folder))
         serve = _serve(mountable, place)
 
         def told() -> None:
@@ -80,20 +80,18 @@ def command(
                 return
             reporter.result(facts, Exit.OK, [])
 
-        if foreground:
-            _log_to(log_file, logging.StreamHandler)
-            try:
-                background.in_foreground(serve, told)
-            except RuntimeError:  # libfuse has said why
-                raise StoreError(f"can't mount on {folder}") from None
-            return Exit.OK
         if log_file is not None:
             _check_log(log_file)
         absolute = None if log_file is None else log_file.absolute()
-        wrong = background.in_background(serve, lambda: _log_to(absolute, _SystemLog))
+        if foreground:
+            _log_to(absolute, logging.StreamHandler)
+            wrong = background.in_foreground(serve, told)
+        else:
+            wrong = background.in_background(serve, lambda: _log_to(absolute, _SystemLog))
         if wrong:
             raise StoreError(f"can't mount on {folder}: {' '.join(wrong.split())}")
-        told()
+        if not foreground:
+            told()
         return Exit.OK
 
     return run_command(options, action)

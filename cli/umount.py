@@ -30,33 +30,30 @@ def command(folder: Path, lazy: bool, quiet: bool, as_json: bool) -> int:
     options = OutputOptions("umount", as_json, quiet)
 
     def action(reporter: Reporter) -> int:
-        if not _is_mount(folder):
+        place = os.path.realpath(folder)
+        if not _is_mount(place):
             raise BadUseError(f"nothing of Onggi is mounted on {folder}")
         program = shutil.which("fusermount3") if os.geteuid() else None
         words = [program, "-u"] if program else ["umount"]
         done = subprocess.run(
-            [*words, *(["-z" if program else "-l"] if lazy else []), "--", os.fspath(folder)],
+            [*words, *(["-z" if program else "-l"] if lazy else []), "--", place],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode:
             said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
             raise StoreError(f"can't unmount {folder}: {said}")
-        reporter.result({"folder": str(folder.absolute())}, Exit.OK, [])
+        reporter.result({"folder": place}, Exit.OK, [])
         return Exit.OK
 
     return run_command(options, action)
 
 
-def _is_mount(folder: Path) -> bool:
+def _is_mount(place: str) -> bool:
     """Tell whether a FUSE of ours is mounted on a folder, also one whose process has died."""
-    place = os.path.realpath(folder.parent) + "/" + folder.name
-    if folder.name in ("", ".", ".."):
-        place = os.path.realpath(folder)
-    wanted = place.replace("//", "/")
     for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
         fields = line.split(b" ")
         kind = fields[fields.index(b"-") + 1]
         where = fields[4].decode("unicode_escape").encode("latin-1")
-        if where == os.fsencode(wanted) and kind.startswith(b"fuse.onggi"):
+        if where == os.fsencode(place) and kind == b"fuse.onggi":
             return True
     return False

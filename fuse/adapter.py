@@ -24,6 +24,7 @@ from .status import STATUS_BYTES
 log = logging.getLogger("onggi.mount")
 
 _FOREVER_S = 10.0**9
+_SOON_S = 1.0
 _CAP_READDIRPLUS_AUTO = 1 << 14
 _CAP_POSIX_ACL = 1 << 19
 _CAP_CACHE_SYMLINKS = 1 << 23
@@ -66,9 +67,13 @@ class _Operations(mfusepy.Operations):
     def init_with_config(self, conn: Any, config: Any) -> None:
         """Set what is asked of the kernel; the mount is up by now."""
         config.use_ino = 1
-        config.kernel_cache = 1
-        config.attr_timeout = config.entry_timeout = _FOREVER_S
-        config.negative_timeout = _FOREVER_S if self._root.is_fixed else 0.0
+        if self._root.is_fixed:
+            config.kernel_cache = 1
+            config.attr_timeout = config.entry_timeout = config.negative_timeout = _FOREVER_S
+        else:  # what the kernel keeps of an archive is wrong once another one has its name
+            config.auto_cache = 1
+            config.attr_timeout = config.entry_timeout = _SOON_S
+            config.negative_timeout = 0.0
         conn.max_readahead = _READ_AHEAD_BYTES
         conn.max_background = _MOST_BACKGROUND
         conn.congestion_threshold = _MOST_BACKGROUND
@@ -175,8 +180,8 @@ class Mount(mfusepy.FUSE):
         return self.getattr_fuse_3(path, buf, fip)
 
     def open(self, path: bytes, fip: Any) -> int:
-        """Ask the kernel not to tell of files that are opened and closed."""
-        return -errno.ENOSYS
+        """Ask the kernel not to tell of files that are opened and closed, if none ever changes."""
+        return -errno.ENOSYS if self._root.is_fixed else 0
 
     def readdir_fuse_3(
         self, path: bytes, buf: Any, filler: Any, offset: int, fip: Any, flags: int

@@ -13,20 +13,42 @@ from collections.abc import Callable
 from contextlib import suppress
 
 _READY = b"\0ready\0"
+_ENDED = "libfuse does not say why"
+_MOST_SAID = 4096
 
 
-def in_foreground(serve: Callable[[Callable[[], None]], None], ready: Callable[[], None]) -> None:
+def in_foreground(serve: Callable[[Callable[[], None]], None], ready: Callable[[], None]) -> str:
     """Serve a mount in this process, until it is unmounted or a signal comes.
 
     Args:
         serve: mounts, calls what it is given once the mount is up, and returns after the end.
         ready: called then.
 
-    Raises:
-        RuntimeError: it can't be mounted; libfuse has told why on standard error.
+    Returns:
+        As `in_background`, but after the end.
     """
     _let_libfuse_have_signals()
-    _serve_until_unmounted(serve, ready)
+    # What libfuse says of a failure becomes part of one line.
+    said, errors = os.memfd_create("said"), os.dup(2)
+    os.dup2(said, 2)
+    silent = True
+
+    def up() -> None:
+        nonlocal silent
+        os.dup2(errors, 2)
+        silent = False
+        ready()
+
+    try:
+        _serve_until_unmounted(serve, up)
+    except RuntimeError:
+        return os.pread(said, _MOST_SAID, 0).decode(errors="replace").strip() or _ENDED
+    finally:
+        if silent:
+            os.dup2(errors, 2)
+        os.close(errors)
+        os.close(said)
+    return ""
 
 
 def _serve_until_unmounted(
@@ -57,8 +79,9 @@ def in_background(serve: Callable[[Callable[[], None]], None], log: Callable[[],
         An empty string; or what was wrong, in which case nothing is mounted.
     """
     read_end, write_end = os.pipe()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # pyright: ignore[reportUnnecessaryComparison]
+            stream.flush()
     child = os.fork()
     if not child:
         os.close(read_end)
@@ -71,7 +94,7 @@ def in_background(serve: Callable[[Callable[[], None]], None], log: Callable[[],
     if _READY in said:
         return ""
     os.waitpid(child, 0)
-    return said.decode(errors="replace").strip() or "the process that was to serve it ended"
+    return said.decode(errors="replace").strip() or _ENDED
 
 
 def _serve_and_end(

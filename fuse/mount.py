@@ -73,7 +73,7 @@ class Mountable:
         self._frames = FrameStore(
             options.cache_bytes, ahead=_AHEAD_FRAMES * options.threads, threads=options.threads
         )
-        self._content_bytes = self._entries = 0
+        self._known: dict[Path, tuple[int, int]] = {}  # content length, entries
         self._owners = owners
         self.root: Root
         if source.is_dir():
@@ -100,8 +100,7 @@ class Mountable:
         guarded = GuardedStore(store, store.close)
         try:
             archive = Archive(guarded)
-            self._content_bytes += archive.content_bytes
-            self._entries += archive.footer.member_count
+            self._known[path] = (archive.content_bytes, archive.footer.member_count)
             owners = self._owners
             if archive.header.kind == layout.KIND_TREE:
                 return ShownTree(View(archive, self._frames), owners, first_inode)
@@ -117,7 +116,8 @@ class Mountable:
             raise
 
     def _totals(self) -> tuple[int, int]:
-        return self._content_bytes, self._entries
+        known = list(self._known.values())
+        return sum(content for content, _ in known), sum(entries for _, entries in known)
 
 
 def _raise_read_ahead(folder: Path) -> None:
@@ -182,7 +182,8 @@ def _split(options: Sequence[str]) -> tuple[Owners, list[str]]:
                 f"-o {option}: an archive can't be changed, so it is mounted read-only"
             )
         elif key in _OPPOSITES:
-            wanted.remove(_OPPOSITES[key])
+            wanted = [each for each in wanted if each != _OPPOSITES[key]]
+            wanted.append(option)
         elif option in _OF_MOUNT or option.startswith(_OF_MOUNT_PREFIXES) or key == "nonempty":
             continue
         elif option not in wanted:

@@ -40,7 +40,8 @@ class Vault:
         self._folder = folder
         self._opens = opens
         self._owners = owners
-        self._open: OrderedDict[bytes, ShownArchive] = OrderedDict()
+        # What the file was when it was opened, and what is in it.
+        self._open: OrderedDict[bytes, tuple[tuple[int, ...], ShownArchive]] = OrderedDict()
         self._inodes: dict[bytes, int] = {}
         self._lock = threading.Lock()
 
@@ -81,10 +82,7 @@ class Vault:
         Raises:
             OSError: there is no such archive.
         """
-        found = os.stat(self._file(name))
-        if not stat.S_ISREG(found.st_mode) and not stat.S_ISBLK(found.st_mode):
-            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-        return self._status(self._inode(name), found)
+        return self._status(self._inode(name), self._stat(name))
 
     def root_status(self) -> Status:
         """Return what `stat` tells of the root."""
@@ -97,17 +95,30 @@ class Vault:
             SourceError: it can't be.
         """
         with self._lock:
-            if name in self._open:
+            try:
+                found = self._stat(name)
+            except OSError as error:
+                raise SourceError(f"can't open the archive: {error.strerror}") from None
+            state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+            known = self._open.get(name)
+            if known and known[0] == state:
                 self._open.move_to_end(name)
-                return self._open[name]
+                return known[1]
             path = Path(os.fsdecode(self._file(name)))
             try:
-                shown = self._open[name] = self._opens(path, self._inode(name))
+                shown = self._opens(path, self._inode(name))
             except OnggiError as error:
                 raise SourceError(f"{path}: {error}") from None
+            self._open[name] = (state, shown)
             if len(self._open) > _MOST_OPEN:
                 self._open.popitem(last=False)
             return shown
+
+    def _stat(self, name: bytes) -> os.stat_result:
+        found = os.stat(self._file(name))
+        if not stat.S_ISREG(found.st_mode) or name.startswith(b"."):
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        return found
 
     def _file(self, name: bytes) -> bytes:
         return os.path.join(os.fsencode(self._folder), name + SUFFIX)
