@@ -6,7 +6,6 @@ from typing import Any
 fuse_version_minor: int
 
 class c_stat(Structure): ...
-
 class Operations: ...
 
 class FUSE:
