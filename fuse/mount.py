@@ -21,6 +21,7 @@ from ..archive.store import FileStore
 from ..archive.view import View
 from ..archive.volume_view import VolumeView
 from .adapter import Mount, Root
+from .memory import keep_together
 from .nodes import ShownArchive
 from .status import Owners
 from .tree_nodes import ShownTree
@@ -85,6 +86,8 @@ class Mountable:
         """Mount it, call `ready` once it is up, and return when it was unmounted."""
         source = os.fspath(self._source).replace("\\", "\\\\").replace(",", "\\,")
         options = [f"fsname={source}", "subtype=onggi", *self._options]
+
+        keep_together()
 
         def up() -> None:
             _raise_read_ahead(folder)

@@ -479,3 +479,21 @@ def test_an_empty_folder_is_mounted_and_filled_later(
     onggi.ok("pack", tmp_path / "monday", tmp_path / "empty" / "first.onggi", "--mode", "tree")
     assert (server.place / "first" / "day").read_text() == "monday"
     assert time.monotonic() - started < 20
+
+
+def test_memory_is_bounded_by_the_cache(onggi: Any, shows: Shows, tmp_path: Path) -> None:
+    """Frames that go must make room for those that come, whichever thread decodes them."""
+    image = tmp_path / "image"
+    image.write_bytes(random.Random(7).randbytes(64 * MIB))
+    onggi.ok("pack", image, tmp_path / "image.onggi", "--level", "1")
+    server = shows(tmp_path / "image.onggi", "--cache", "32M")
+    with (server.place / "volume.img").open("rb") as file:
+        places = [number * 4096 for number in random.Random(8).sample(range(16_384), 1500)]
+        with ThreadPoolExecutor(8) as pool:
+            pieces = pool.map(lambda at: os.pread(file.fileno(), 4096, at), places)
+            with image.open("rb") as original:
+                for at, piece in zip(places, pieces, strict=True):
+                    assert piece == os.pread(original.fileno(), 4096, at)
+    status = Path(f"/proc/{server.pid}/status").read_text()
+    peak_kib = int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0])
+    assert peak_kib < 80 * 1024, peak_kib  # with a heap for each thread it is 87 MiB and more
