@@ -30,6 +30,7 @@ _TYPES = {
 }
 _SPAN_ROWS = 1024
 _UNKNOWN_MODE = 0o700  # of a directory whose header is lost
+_MOST_ATTRIBUTE_NAME_BYTES = 255  # spec section 6.8
 
 
 class _Node:
@@ -139,7 +140,7 @@ def rebuild_tree(content: Content) -> tuple[Tree, list[Finding]]:
         SourceError: the archive can't be read.
     """
     builder = _Builder(content.content_bytes)
-    for scanned in scan_tar(_reader(content), content.content_bytes):
+    for scanned in scan_tar(_reader(content), content.content_bytes, builder.lost_members):
         builder.add(scanned)
     return builder.tree(), builder.findings
 
@@ -182,9 +183,12 @@ class _Builder:
     def add(self, scanned: Scanned) -> None:
         """Add a member."""
         path = b"" if scanned.path == b"." else scanned.path
-        node = self._node(path)
-        if node is None or (scanned.type not in _TYPES and scanned.type not in _OTHER_TYPES):
+        node = self._node(path) if _can_be(scanned, path) else None
+        if node is None:
             self._lost(scanned.path, "its header says what can't be")
+            return
+        if node.scanned is not None:  # in an archive that is stored in this one, maybe
+            self._lost(scanned.path, "a member before it has the same path")
             return
         if scanned.type == pax.TYPE_DIRECTORY:
             if node.children is None:
@@ -193,16 +197,48 @@ class _Builder:
             self._lost(scanned.path, "a folder has the same name")
             return
         node.scanned = scanned
+        if scanned.is_bare:
+            self._unsure(
+                scanned.path, "its pax header may be lost: name, time, attributes may be cut off"
+            )
         self._clip(scanned)
+        self._check_attributes(scanned)
         for kind, number, name in (
-            (layout.OWNER_USER, scanned.uid, scanned.user),
-            (layout.OWNER_GROUP, scanned.gid, scanned.group),
+            (layout.OWNER_USER, scanned.uid, scanned.user.partition(b"\0")[0]),
+            (layout.OWNER_GROUP, scanned.gid, scanned.group.partition(b"\0")[0]),
         ):
             if name:
                 self._names[kind, number] = name
 
+    def lost_members(self, content_offset: int, length: int) -> None:
+        """Say that no member begins in a part of the content where some should."""
+        self.findings.append(
+            Finding(
+                "lost-entry", Severity.DAMAGE,
+                f"{length} bytes of the tar stream at byte {content_offset} have no intact header: "
+                "what was there is lost",
+                content_offset=content_offset, content_bytes=length,
+            )
+        )  # fmt: skip
+
+    def _check_attributes(self, scanned: Scanned) -> None:
+        """Leave out attributes that a catalogue can't hold: spec sections 6.7 and 6.8."""
+        left = layout.MAX_ATTRIBUTES_BYTES
+        kept: list[tuple[bytes, bytes]] = []
+        for name, value in scanned.attributes:
+            size = layout.ATTRIBUTE_BYTES + len(name) + len(value)
+            named = 1 <= len(name) <= _MOST_ATTRIBUTE_NAME_BYTES and b"\0" not in name
+            if named and size <= left:
+                kept.append((name, value))
+                left -= size
+        if len(kept) < len(scanned.attributes):
+            self._unsure(scanned.path, "it has attributes that can't be")
+        scanned.attributes = kept
+
     def _clip(self, scanned: Scanned) -> None:
         """Leave out what lies beyond the end of a content that was cut off."""
+        if scanned.has_no_map:
+            self._lost_content(scanned, scanned.size, "the map of its holes is damaged")
         lost = 0
         kept: list[tuple[int, int, int]] = []
         for offset, content_offset, length in scanned.runs:
@@ -212,21 +248,12 @@ class _Builder:
                 kept.append((offset, content_offset, there))
         scanned.runs = kept
         if lost:
-            shown = os.fsdecode(scanned.path)
-            self.findings.append(
-                Finding(
-                    "lost-content", Severity.DAMAGE,
-                    f"{shown}: {lost} bytes are lost: the archive ends before them",
-                    content_bytes=lost, path=shown,
-                )
-            )  # fmt: skip
+            self._lost_content(scanned, lost, "the archive ends before them")
 
     def _node(self, path: bytes) -> _Node | None:
         """Return the node at a path, made with the folders on the way; None if it can't be."""
         node = self._root
-        for name in path.split(b"/") if path else ():
-            if not is_entry_name(name):
-                return None
+        for name in _names(path):
             if node.children is None:
                 if node.scanned is not None:
                     return None
@@ -264,11 +291,12 @@ class _Builder:
                 self._rows.add(
                     layout.ENTRY_DIRECTORY, name, parent, flags=flags, mode=_UNKNOWN_MODE
                 )
+                if row:
+                    self._unsure(self._rows.path(row), "its header is lost: it has no metadata")
             else:
                 self._add(layout.ENTRY_DIRECTORY, scanned, name, parent)
             return True
-        if scanned is None:  # pragma: no cover - a node has a header or children
-            return False
+        assert scanned is not None, "a node has a header or children"
         if scanned.type != pax.TYPE_HARD_LINK:
             if node.row >= 0:  # a link to it came first, and stands for it
                 self._add_link(node.row, name, parent)
@@ -290,7 +318,7 @@ class _Builder:
     def _target(self, scanned: Scanned) -> _Node | None:
         """Return the node that a hard link leads to: one that is none itself, nor a directory."""
         seen: set[bytes] = set()
-        while scanned.type == pax.TYPE_HARD_LINK:
+        while True:
             path = scanned.link.strip(b"/")
             if path in seen:
                 return None
@@ -303,7 +331,6 @@ class _Builder:
             scanned = node.scanned
             if scanned.type != pax.TYPE_HARD_LINK:
                 return node
-        return None
 
     def _add_link(self, row: int, name: bytes, parent: int) -> None:
         entry = self._rows.entry(row)
@@ -313,10 +340,9 @@ class _Builder:
     def _add_content(self, scanned: Scanned, name: bytes, parent: int) -> None:
         kind = _TYPES[scanned.type]
         if kind == layout.ENTRY_SYMLINK:
-            target = scanned.link.replace(b"\0", b"")[: layout.MAX_LINK_TARGET_BYTES] or b"."
             self._add(
                 kind, scanned, name, parent,
-                member_bytes=len(target), first=self._rows.add_string(target),
+                member_bytes=len(scanned.link), first=self._rows.add_string(scanned.link),
             )  # fmt: skip
         elif kind == layout.ENTRY_FILE:
             whole = [(0, scanned.size)] if scanned.size else []
@@ -352,5 +378,35 @@ class _Builder:
             Finding("lost-entry", Severity.DAMAGE, f"{shown} is lost: {why}", path=shown)
         )
 
+    def _lost_content(self, scanned: Scanned, lost: int, why: str) -> None:
+        shown = os.fsdecode(scanned.path)
+        self.findings.append(
+            Finding(
+                "lost-content", Severity.DAMAGE, f"{shown}: {lost} bytes are lost: {why}",
+                content_bytes=lost, path=shown,
+            )
+        )  # fmt: skip
+
+    def _unsure(self, path: bytes, why: str) -> None:
+        shown = os.fsdecode(path)
+        self.findings.append(Finding("catalogue", Severity.DAMAGE, f"{shown}: {why}", path=shown))
+
 
 _OTHER_TYPES = (pax.TYPE_DIRECTORY, pax.TYPE_HARD_LINK)
+
+
+def _names(path: bytes) -> list[bytes]:
+    return path.split(b"/") if path else []
+
+
+def _can_be(scanned: Scanned, path: bytes) -> bool:
+    """Tell whether a tree can have a member (spec sections 2.2, 6.5 and 6.6) at a path."""
+    if scanned.type not in _TYPES and scanned.type not in _OTHER_TYPES:
+        return False
+    if scanned.size > layout.MAX_CONTENT_BYTES or path.count(b"/") >= layout.MAX_DEPTH:
+        return False
+    if scanned.type == pax.TYPE_SYMLINK and (
+        not 1 <= len(scanned.link) <= layout.MAX_LINK_TARGET_BYTES or b"\0" in scanned.link
+    ):
+        return False
+    return all(map(is_entry_name, _names(path)))

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from . import pax
 
-_PAX_TYPES = (b"x", b"g")
+_TYPE_PAX = b"x"
+_PAX_TYPES = (_TYPE_PAX, b"g")
 _MOST_PAX_BYTES = 64 * 1024 * 1024
 _SCAN_BYTES = 1024 * 1024
 _MAGIC_AT = 257
@@ -19,9 +20,13 @@ _CHECKSUM = slice(148, 156)
 _BLANK = b"        "
 _SPARSE_MOST_RUNS = 1_000_000
 _MOST_DIGITS = 20
+_OCTAL = b"01234567"
+_MOST_NS = 2**63 - 1
 
 ReadContent = Callable[[int, int], tuple[bytes, bool]]
 """Gives `size` bytes of content from an offset on, and whether all of them are intact."""
+Lost = Callable[[int, int], None]
+"""Told of (content offset, length) of what should be headers, and is none."""
 
 
 @dataclass(slots=True)
@@ -34,7 +39,9 @@ class Scanned:
         mode, uid, gid, user, group, mtime_ns, link, device: as `pax.TarMember` has them.
         size: length of the file, holes included.
         runs: (offset in the file, content offset, length) of its data.
-        attributes: extended attributes, sorted by name, ACLs among them.
+        attributes: extended attributes, sorted by name, no name twice, ACLs among them.
+        is_bare: its pax header is damaged, or may be: all that is in there may be cut off or gone.
+        has_no_map: the map of a sparse file is damaged, so that nobody knows its runs.
     """
 
     path: bytes
@@ -50,9 +57,11 @@ class Scanned:
     device: tuple[int, int]
     runs: list[tuple[int, int, int]] = field(default_factory=list[tuple[int, int, int]])
     attributes: Sequence[tuple[bytes, bytes]] = ()
+    is_bare: bool = False
+    has_no_map: bool = False
 
 
-def scan_tar(read: ReadContent, content_bytes: int) -> Iterator[Scanned]:
+def scan_tar(read: ReadContent, content_bytes: int, lost: Lost) -> Iterator[Scanned]:
     """Yield the members whose headers are intact, in the order of the content.
 
     Where a header is damaged, goes on at the next block that is one. A file of the tree that is a
@@ -61,29 +70,37 @@ def scan_tar(read: ReadContent, content_bytes: int) -> Iterator[Scanned]:
     Args:
         read: reads content.
         content_bytes: length of the content.
+        lost: told of each place where a member should begin and none does, up to the next one;
+            zeros at the end of the content are none.
     """
     at = 0
-    records: dict[bytes, bytes] = {}
+    records: dict[bytes, bytes] | None = {}  # None: there may have been some
     while at + pax.BLOCK_BYTES <= content_bytes:
         block, intact = read(at, pax.BLOCK_BYTES)
         if not intact or not is_header(block):
-            records = {}
-            at = _next_header(read, at + (pax.BLOCK_BYTES if intact else 1), content_bytes)
+            records = None
+            found, is_blank = _next_header(read, at + pax.BLOCK_BYTES, content_bytes)
+            if found < content_bytes or not intact or not is_blank or any(block):
+                lost(at, found - at)
+            at = found
             continue
         size = _number(block[124:136])
         kind = block[156:157]
         at += pax.BLOCK_BYTES
         if kind in _PAX_TYPES:
-            data, intact = read(at, size) if size <= _MOST_PAX_BYTES else (b"", False)
-            records = _records(data) if intact and kind == b"x" else {}
-            if intact:
-                at += size + pax.padding(size)
+            if kind == _TYPE_PAX:
+                data, intact = read(at, size) if size <= _MOST_PAX_BYTES else (b"", False)
+                records = _records(data) if intact else None
+            at += size + pax.padding(size)  # also if damaged: a value can hold what seems a header
             continue
+        is_bare = records is None
+        records = records or {}
         stored = _decimal(records.get(b"size"), size)
         member = _member(block, records)
+        member.is_bare = is_bare
         if b"GNU.sparse.major" in records:
             if not _sparse(read, at, stored, member, records):
-                member.runs = []
+                member.runs, member.has_no_map = [], True
         elif member.type in (pax.TYPE_FILE, b"\0"):
             member.type = pax.TYPE_FILE
             member.size = stored
@@ -97,28 +114,27 @@ def scan_tar(read: ReadContent, content_bytes: int) -> Iterator[Scanned]:
 
 def is_header(block: bytes) -> bool:
     """Tell whether 512 bytes are the header of a member."""
-    if block[_MAGIC_AT : _MAGIC_AT + 6] != b"ustar\0":
+    if len(block) != pax.BLOCK_BYTES or block[_MAGIC_AT : _MAGIC_AT + 6] != b"ustar\0":
         return False
-    try:
-        said = int(block[_CHECKSUM].strip(b" \0"), 8)
-    except ValueError:
-        return False
-    return said == sum(block) - sum(block[_CHECKSUM]) + sum(_BLANK)
+    return _octal(block[_CHECKSUM]) == sum(block) - sum(block[_CHECKSUM]) + sum(_BLANK)
 
 
-def _next_header(read: ReadContent, at: int, content_bytes: int) -> int:
-    """Return where the next block that is a header stands, at `at` or behind."""
-    at += pax.padding(at)
+def _next_header(read: ReadContent, at: int, content_bytes: int) -> tuple[int, bool]:
+    """Return where the next block that is a header stands, at `at` or behind.
+
+    Also returns whether nothing but intact zeros stands before it, as far as it was looked at.
+    """
+    is_blank = True
     while at < content_bytes:
-        data, _ = read(at, min(_SCAN_BYTES, content_bytes - at))
+        data, intact = read(at, min(_SCAN_BYTES, content_bytes - at))
         found = -1
         while (found := data.find(b"ustar\0", found + 1)) >= 0:
             start = found - _MAGIC_AT
-            block = data[start : start + pax.BLOCK_BYTES] if start >= 0 else b""
-            if not start % pax.BLOCK_BYTES and len(block) == pax.BLOCK_BYTES and is_header(block):
-                return at + start
+            if not start % pax.BLOCK_BYTES and is_header(data[start : start + pax.BLOCK_BYTES]):
+                return at + start, is_blank
+        is_blank = is_blank and intact and data.count(0) == len(data)
         at += len(data)
-    return content_bytes
+    return content_bytes, is_blank
 
 
 def _member(block: bytes, records: dict[bytes, bytes]) -> Scanned:
@@ -135,10 +151,10 @@ def _member(block: bytes, records: dict[bytes, bytes]) -> Scanned:
         user=records.get(b"uname", _text(block[265:297])),
         group=records.get(b"gname", _text(block[297:329])),
         size=0,
-        mtime_ns=_time(records.get(b"mtime"), seconds * 10**9),
+        mtime_ns=_time(records.get(b"mtime"), min(seconds * 10**9, _MOST_NS)),
         link=records.get(b"linkpath", _text(block[157:257])),
         device=(_number(block[329:337]) % 2**32, _number(block[337:345]) % 2**32),
-        attributes=sorted(_attributes(records)),
+        attributes=sorted(dict(_attributes(records)).items()),
     )
 
 
@@ -150,21 +166,22 @@ def _sparse(
     member.size = _decimal(records.get(b"GNU.sparse.realsize"), 0)
     numbers: list[int] = []
     left = b""
-    where = at
-    while where < at + stored:
+    where, stored_end = at, at + stored
+    while where < stored_end and (not numbers or len(numbers) <= 2 * numbers[0]):
         block, intact = read(where, pax.BLOCK_BYTES)
         where += pax.BLOCK_BYTES
-        if not intact:
+        # A map that lies about its length must not be read for longer than one can be.
+        if not intact or len(block) < pax.BLOCK_BYTES or len(left) > _MOST_DIGITS:
             return False
         *lines, left = (left + block).split(b"\n")
         numbers += [_decimal(line, -1) for line in lines]
-        if numbers and (len(numbers) > 2 * numbers[0] or numbers[0] > _SPARSE_MOST_RUNS):
-            break
+        if numbers and numbers[0] > _SPARSE_MOST_RUNS:
+            return False
     if not numbers or min(numbers) < 0 or len(numbers) != 1 + 2 * numbers[0]:
         return False
     end = 0
     for offset, length in zip(numbers[1::2], numbers[2::2], strict=True):
-        if offset < end or offset + length > member.size or where + length > at + stored + 512:
+        if offset < end or offset + length > member.size or where + length > stored_end:
             return False
         if length:
             member.runs.append((offset, where, length))
@@ -173,17 +190,17 @@ def _sparse(
     return True
 
 
-def _records(data: bytes) -> dict[bytes, bytes]:
-    """Return the records of a pax header; none of them if they are not well formed."""
+def _records(data: bytes) -> dict[bytes, bytes] | None:
+    """Return the records of a pax header; None if they are not well formed."""
     found: dict[bytes, bytes] = {}
     at = 0
     while at < len(data):
         space = data.find(b" ", at, at + 20)
         length = _decimal(data[at:space], 0) if space > 0 else 0
         record = data[space + 1 : at + length]
-        keyword, equals, value = record.partition(b"=")
-        if length < 5 or at + length > len(data) or not equals or value[-1:] != b"\n":
-            return {}
+        keyword, _, value = record.partition(b"=")
+        if length < 5 or at + length > len(data) or value[-1:] != b"\n":
+            return None
         found[keyword] = value[:-1]
         at += length
     return found
@@ -196,10 +213,13 @@ def _text(field_bytes: bytes) -> bytes:
 def _number(field_bytes: bytes) -> int:
     if field_bytes[:1] == b"\x80":  # base 256, for numbers that are too long
         return int.from_bytes(field_bytes[1:], "big")
-    try:
-        return int(field_bytes.strip(b" \0") or b"0", 8)
-    except ValueError:
-        return 0
+    return _octal(field_bytes) or 0
+
+
+def _octal(field_bytes: bytes) -> int | None:
+    """Return an octal number, 0 for an empty field; None for what is none, like a negative one."""
+    digits = field_bytes.strip(b" \0")
+    return None if digits.strip(_OCTAL) else int(digits or b"0", 8)
 
 
 def _decimal(value: bytes | None, otherwise: int) -> int:
@@ -216,7 +236,7 @@ def _time(value: bytes | None, otherwise: int) -> int:
         return otherwise
     ns = int(whole) * 10**9 + int(fraction[:9].ljust(9, b"0") or b"0")
     ns = -ns if value.startswith(b"-") else ns
-    return max(-(2**63), min(ns, 2**63 - 1))
+    return max(-_MOST_NS - 1, min(ns, _MOST_NS))
 
 
 def _attributes(records: dict[bytes, bytes]) -> Iterator[tuple[bytes, bytes]]:
