@@ -617,3 +617,14 @@ def test_frames_that_do_not_fit_the_content_are_lost(forge: Any, content: bytes)
     with pytest.raises(DamagedError) as caught:
         salvaged.index.frames(salvaged.index.unit(1))
     assert caught.value.unit == 1
+
+
+def test_of_a_footer_alone_that_claims_more_than_fits_nothing_is_left(
+    packed: Callable[..., bytes], rescued: Any
+) -> None:
+    data = packed(bytes(UNIT * 1000))
+    footer = data[-layout.FOOTER_BYTES :]
+    start = data[: places(data)[0][0]]
+    salvaged, got, lost = rescued(start + footer)
+    assert (got, lost, salvaged.content_bytes, salvaged.footer) == (b"", [], 0, None)
+    assert "footer" in {finding.code for finding in salvaged.findings}

@@ -615,3 +615,51 @@ def test_random_numbers_in_rows_lead_nowhere(data: st.DataObject, good: dict[int
     use(tree)
     with suppress(DamagedError):
         check_tree(tree)
+
+
+@given(folder=nested(), count=st.integers(1, 5))
+def test_rows_that_stand_together_are_searched_as_a_dictionary_is(
+    folder: Nested, count: int
+) -> None:
+    tree = tree_with(folder, None)
+    assert tree.content_bytes == CONTENT_BYTES
+    assert tree.set_count == 0
+    known = dict(paths_of(folder))
+    for directory in tree.entries():
+        if not directory.is_directory:
+            continue
+        children = list(tree.children(directory))
+        for span in tree.spans(directory, len(children) // count):
+            for at in range(len(span)):
+                name = span.name(span.entry(at))
+                assert span.find(name) == span.entry(at)
+                for other in (name + b"\0", name[:-1], b"", b"\xff" * 256):
+                    there = (name, other) if other == name else (other,)
+                    path = tree.path(directory)
+                    full = path + b"/" + other if path else other
+                    expected = full in known and other in [each for each, _ in children]
+                    found = span.find(other)
+                    assert found is None or (expected and tree.name(found) in there)
+        assert (
+            list(tree.children(directory, len(children) // count))
+            == (children[len(children) // count :])
+        )
+
+
+def test_names_that_do_not_stand_together_are_searched_too() -> None:
+    """Another writer may put the names anywhere; each is read by itself then."""
+    catalogue = Catalogue()
+    rows = catalogue.rows
+    rows.add(DIRECTORY, b"", 0)
+    for name in (b"a", b"b", b"c"):
+        rows.add_string(b"-" * 2000)
+        rows.add(FILE, name, 0)
+    rows.set_children(0, 1, 3)
+    rows.finish(0)
+    tree = catalogue.tree()
+    (span,) = tree.spans(tree.root)
+    assert span.strings == b""
+    assert [span.find(name) for name in (b"a", b"b", b"c")] == [tree.entry(n) for n in (1, 2, 3)]
+    assert span.find(b"bb") is None
+    assert span.find(b"") is None
+    span.check_order(b"")
