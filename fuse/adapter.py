@@ -54,6 +54,10 @@ class Root(Protocol):
         """Return what stands at a path from the root, without slashes at its ends; or None."""
         ...
 
+    def label(self, path: bytes) -> str:
+        """Return which archive a path leads to, as a log names it; empty if there is one alone."""
+        ...
+
 
 class _Operations(mfusepy.Operations):
     """Says which callbacks there are; `Mount` has them."""
@@ -71,7 +75,6 @@ class _Operations(mfusepy.Operations):
             config.kernel_cache = 1
             config.attr_timeout = config.entry_timeout = config.negative_timeout = _FOREVER_S
         else:  # what the kernel keeps of an archive is wrong once another one has its name
-            config.auto_cache = 1
             config.attr_timeout = config.entry_timeout = _SOON_S
             config.negative_timeout = 0.0
         conn.max_readahead = _READ_AHEAD_BYTES
@@ -181,7 +184,13 @@ class Mount(mfusepy.FUSE):
 
     def open(self, path: bytes, fip: Any) -> int:
         """Ask the kernel not to tell of files that are opened and closed, if none ever changes."""
-        return -errno.ENOSYS if self._root.is_fixed else 0
+        if self._root.is_fixed:
+            return -errno.ENOSYS
+        node = self._root.find(path.strip(b"/"))
+        if node is None:
+            return -errno.ENOENT
+        fip.contents.fh = node.serial
+        return 0
 
     def readdir_fuse_3(
         self, path: bytes, buf: Any, filler: Any, offset: int, fip: Any, flags: int
@@ -213,6 +222,8 @@ class Mount(mfusepy.FUSE):
         node = self._root.find(path.strip(b"/"))
         if node is None:
             return -errno.ENOENT
+        if fip.contents.fh != node.serial:  # another archive has its place by now
+            return -errno.ESTALE
         pieces = node.pieces(offset, size)
         if not pieces:
             return 0
@@ -229,6 +240,8 @@ class Mount(mfusepy.FUSE):
         node = self._root.find(path.strip(b"/"))
         if node is None:
             return -errno.ENOENT
+        if fip.contents.fh != node.serial:
+            return -errno.ESTALE
         if whence not in (os.SEEK_DATA, os.SEEK_HOLE):
             return -errno.EINVAL
         return node.seek(offset, whence)
@@ -286,7 +299,7 @@ class Mount(mfusepy.FUSE):
         except BadUseError:
             return -errno.ENOENT
         except OnggiError as error:
-            self._tell(str(error))
+            self._tell(self._root.label(args[0].strip(b"/")) + str(error))
             return -errno.EIO
         except Exception as error:
             self._tell(f"a defect in Onggi: {func.__name__}: {type(error).__name__}: {error}")

@@ -81,6 +81,11 @@ class Take(Protocol):
 class Node(Protocol):
     """Something with a path in a mount."""
 
+    @property
+    def serial(self) -> int:
+        """Tells what has the same path after an archive was replaced from what had it before."""
+        ...
+
     def status(self) -> bytes:
         """Return its struct stat."""
         ...
@@ -127,6 +132,11 @@ class EntryNode(NamedTuple):
 
     shown: ShownArchive
     entry: Entry
+
+    @property
+    def serial(self) -> int:
+        """Tells it from what has the path once the archive was replaced."""
+        return self.shown.serial
 
     def status(self) -> bytes:
         """Return its struct stat."""
@@ -180,10 +190,14 @@ class ShownArchive:
         view: what is shown.
         owners: who owns everything.
         first_inode: number of the root; the others come behind it, by their rows.
+
+    Attributes:
+        serial: not the same for archives that have the same path one after the other.
     """
 
     def __init__(self, view: View, owners: Owners, first_inode: int = 1) -> None:
         self.view = view
+        self.serial = 0
         self.owners = owners
         self.first_inode = first_inode
         self._known: dict[bytes, Entry] = {b"": view.root}
@@ -194,6 +208,10 @@ class ShownArchive:
     def is_fixed(self) -> bool:
         """Whether what it holds never changes; true."""
         return True
+
+    def label(self, path: bytes) -> str:
+        """Return nothing: there is one archive."""
+        return ""
 
     def find(self, path: bytes) -> EntryNode | None:
         """Return what stands at a path from the root, without slashes at its ends; or None."""

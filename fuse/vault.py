@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
-from ..archive.errors import OnggiError, SourceError
+from ..archive.errors import SourceError
 from .nodes import Node, ShownArchive, Take
 from .status import Owners, Status, pack_status
 
@@ -43,6 +43,7 @@ class Vault:
         # What the file was when it was opened, and what is in it.
         self._open: OrderedDict[bytes, tuple[tuple[int, ...], ShownArchive]] = OrderedDict()
         self._inodes: dict[bytes, int] = {}
+        self._serials: dict[tuple[bytes, tuple[int, ...]], int] = {}
         self._lock = threading.Lock()
 
     @property
@@ -54,7 +55,7 @@ class Vault:
         """Return what stands at a path from the root, without slashes at its ends; or None.
 
         Raises:
-            SourceError: an archive on the way can't be opened.
+            OnggiError: an archive on the way can't be opened.
         """
         if not path:
             return _Root(self)
@@ -66,6 +67,11 @@ class Vault:
         if not below:
             return _Folder(self, name, status)
         return self.shown(name).find(below)
+
+    def label(self, path: bytes) -> str:
+        """Return the archive that a path leads to, as a log names it."""
+        name = path.partition(b"/")[0]
+        return os.fsdecode(self._file(name)) + ": " if name else ""
 
     def names(self) -> list[bytes]:
         """Return the names of the archives, sorted."""
@@ -92,7 +98,7 @@ class Vault:
         """Return an archive, which is opened if it is not yet.
 
         Raises:
-            SourceError: it can't be.
+            OnggiError: it can't be.
         """
         with self._lock:
             try:
@@ -105,10 +111,8 @@ class Vault:
                 self._open.move_to_end(name)
                 return known[1]
             path = Path(os.fsdecode(self._file(name)))
-            try:
-                shown = self._opens(path, self._inode(name))
-            except OnggiError as error:
-                raise SourceError(f"{path}: {error}") from None
+            shown = self._opens(path, self._inode(name))
+            shown.serial = self._serials.setdefault((name, state), len(self._serials) + 1)
             self._open[name] = (state, shown)
             if len(self._open) > _MOST_OPEN:
                 self._open.popitem(last=False)
@@ -137,6 +141,8 @@ class Vault:
 
 class _Directory:
     """What all directories of a vault are: no file, no link."""
+
+    serial = 0
 
     def pieces(self, offset: int, size: int) -> list[memoryview]:
         raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))

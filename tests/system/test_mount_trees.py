@@ -124,7 +124,7 @@ def members_of(path: Path) -> list[TarMember]:
     found: list[TarMember] = []
     with tarfile.open(path) as tar, path.open("rb") as raw:
         for each in tar:
-            runs = each.sparse or [(0, each.size if each.isreg() else 0)]
+            runs: Any = each.sparse or [(0, each.size if each.isreg() else 0)]
             content = os.pread(raw.fileno(), sum(length for _, length in runs), each.offset_data)
             found.append(
                 TarMember(

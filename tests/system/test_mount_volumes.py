@@ -128,9 +128,9 @@ def test_the_holes_of_a_volume_are_holes_and_its_zeros_are_data(
     data = [(0, 4096), (3 * MIB, 200_000), (17 * MIB - 1, 2), (30 * MIB, MIB), (40 * MIB, 5000)]
     image = image_of(tmp_path / "source.img", size, *data)
     with image.open("r+b") as file:
-        file.seek(20 * MIB)
+        file.seek(20 * MIB + 2 * FRAME)
         file.write(bytes(2 * MIB))  # zeros that were written
-    data.append((20 * MIB, 2 * MIB))
+    data.append((20 * MIB + 2 * FRAME, 2 * MIB))
     onggi.ok("pack", image, "volume.onggi", *SMALL)
     volume = shows(tmp_path / "volume.onggi").place / "volume.img"
     # A hole is shown where a frame holds nothing else.
@@ -278,7 +278,7 @@ def test_a_frame_is_decoded_once_though_eight_read_it_at_once(
     server, child = shows.in_foreground(
         tmp_path / "volume.onggi", "-T", "2", prefix=faults.prefix("preadv", "preadv2")
     )
-    words = [sys.executable, "-c", _READ_ALL, server.place / "volume.img"]
+    words = (sys.executable, "-c", _READ_ALL, str(server.place / "volume.img"))
     children = [subprocess.Popen(words) for _ in range(READERS)]
     assert [each.wait(60) for each in children] == [0] * READERS
     run(*COMMAND, "umount", server.place)
@@ -426,6 +426,45 @@ def test_an_archive_that_is_replaced_is_shown_as_it_is_now(vault: Path, shows: S
     assert day.read_text() == "tuesday"
     kimchi = (server.place / "monday" / "jars" / "kimchi").read_bytes()
     assert kimchi == noisy(200_000, len("tuesday"))
+
+
+def test_a_volume_that_is_replaced_by_one_as_long_and_as_old_is_shown_as_it_is_now(
+    vault: Path, onggi: Any, shows: Shows, tmp_path: Path
+) -> None:
+    """As the disk of which a backup is made anew each day: it has one length."""
+    for name, seed in (("old", 3), ("new", 4)):
+        (tmp_path / name).write_bytes(noisy(MIB, seed))
+        os.utime(tmp_path / name, ns=(0, 10**18))
+        onggi.ok("pack", name, f"{name}.onggi")
+    shutil.copy(tmp_path / "old.onggi", vault / "now.onggi")
+    server = shows(vault)
+    volume = server.place / "now" / "volume.img"
+    assert volume.read_bytes() == noisy(MIB, 3)
+    os.replace(tmp_path / "new.onggi", vault / "now.onggi")
+    time.sleep(1.2)  # what the kernel remembers for a second
+    assert os.listdir(server.place / "now") == ["volume.img"]
+    assert volume.read_bytes() == noisy(MIB, 4)
+
+
+def test_a_file_that_is_read_while_its_archive_is_replaced_is_never_a_mixture(
+    vault: Path, onggi: Any, shows: Shows, tmp_path: Path
+) -> None:
+    versions = {name: noisy(8 * MIB, seed) for seed, name in enumerate(("old", "new"), 3)}
+    for name, data in versions.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_bytes(data)
+        onggi.ok("pack", name, f"{name}.onggi", "--mode", "tree", "--frame-size", "64K")
+    shutil.copy(tmp_path / "old.onggi", vault / "now.onggi")
+    server = shows(vault)
+    read: list[bytes] = []
+    with (server.place / "now" / "file").open("rb", buffering=0) as file:
+        read.append(os.pread(file.fileno(), MIB, 0))
+        os.replace(tmp_path / "new.onggi", vault / "now.onggi")
+        time.sleep(1.2)  # what the kernel remembers for a second
+        error = error_name(lambda: read.append(os.pread(file.fileno(), MIB, 6 * MIB)))
+    assert read[0] == versions["old"][:MIB]
+    assert error in ("ESTALE", "EIO", "ENOENT") or read[1] == versions["old"][6 * MIB : 7 * MIB]
+    assert (server.place / "now" / "file").read_bytes() == versions["new"]
 
 
 @pytest.mark.parametrize("cache", ["1M", "256M"])
