@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from ..archive.errors import BadUseError, StoreError
+from ..fuse.mounts import mounts_on
 from .exits import Exit
 from .options import output_options
 from .output import OutputOptions, Reporter
@@ -31,7 +32,8 @@ def command(folder: Path, lazy: bool, quiet: bool, as_json: bool) -> int:
 
     def action(reporter: Reporter) -> int:
         place = os.path.realpath(folder)
-        if not _is_mount(place):
+        # Also one whose process has died.
+        if all(mounted.kind != b"fuse.onggi" for mounted in mounts_on(place)):
             raise BadUseError(f"nothing of Onggi is mounted on {folder}")
         program = shutil.which("fusermount3") if os.geteuid() else None
         words = [program, "-u"] if program else ["umount"]
@@ -46,14 +48,3 @@ def command(folder: Path, lazy: bool, quiet: bool, as_json: bool) -> int:
         return Exit.OK
 
     return run_command(options, action)
-
-
-def _is_mount(place: str) -> bool:
-    """Tell whether a FUSE of ours is mounted on a folder, also one whose process has died."""
-    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
-        fields = line.split(b" ")
-        kind = fields[fields.index(b"-") + 1]
-        where = fields[4].decode("unicode_escape").encode("latin-1")
-        if where == os.fsencode(place) and kind == b"fuse.onggi":
-            return True
-    return False

@@ -6,6 +6,7 @@ command lines. Import it only where `library.find_library` found something.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -22,6 +23,7 @@ from ..archive.view import View
 from ..archive.volume_view import VolumeView
 from .adapter import Mount, Root
 from .memory import keep_together
+from .mounts import mounts_on
 from .nodes import ShownArchive
 from .status import Owners
 from .tree_nodes import ShownTree
@@ -125,13 +127,10 @@ class Mountable:
 
 def _raise_read_ahead(folder: Path) -> None:
     """Let the kernel read more ahead than the 128 KiB that it grants; only root may do so."""
-    wanted = os.fsencode(folder)
-    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
-        fields = line.split(b" ")
-        if fields[4].decode("unicode_escape").encode("latin-1") == wanted:
-            device = fields[2].decode()
-            with suppress(OSError):
-                Path(f"/sys/class/bdi/{device}/read_ahead_kb").write_text(str(_READ_AHEAD_KB))
+    for mounted in mounts_on(os.fspath(folder)):
+        with suppress(OSError):
+            place = Path(f"/sys/class/bdi/{mounted.device}/read_ahead_kb")
+            place.write_text(str(_READ_AHEAD_KB))
 
 
 def check_folder(folder: Path, options: Sequence[str]) -> None:
@@ -148,7 +147,7 @@ def check_folder(folder: Path, options: Sequence[str]) -> None:
     except FileNotFoundError:
         raise BadUseError(f"there is no folder {folder}; make it first") from None
     except OSError as error:
-        if os.path.ismount(folder) or error.errno == 107:  # ENOTCONN: the process behind it died
+        if os.path.ismount(folder) or error.errno == errno.ENOTCONN:
             raise BadUseError(
                 f"{folder} is a mount whose process has died; first `onggi umount {folder}`"
             ) from None
