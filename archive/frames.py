@@ -15,7 +15,8 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from .reader import Content, UnitReader
 
 CACHE_BYTES = 64 * 1024 * 1024
-_STREAMS = 64  # frames that are remembered, to tell who reads in order
+_CROSSINGS = 64  # ends of frames that are remembered, to tell who reads in order
+_EDGE = 16  # one part of so many of a frame is near its end, or its start
 
 _Key = tuple[object, int, int]
 
@@ -144,12 +145,13 @@ class FrameCache:
         self._store = FrameStore(cache) if isinstance(cache, int) else cache
         # Not one for each thread: those of a mount are new to Python at each call.
         self._readers: deque[UnitReader] = deque()
-        self._streams: OrderedDict[int, None] = OrderedDict()
-        self._streams_lock = threading.Lock()
+        self._edges: OrderedDict[int, None] = OrderedDict()  # that were read: 2 n and 2 n + 1
+        self._edges_lock = threading.Lock()
         geometry = content.geometry
         self._per_unit = -(-geometry.unit_bytes // geometry.frame_bytes)
         most = self._store.cache_bytes // 2 // geometry.frame_bytes
         self._ahead = min(self._store.ahead, most)
+        self._edge_bytes = geometry.frame_bytes // _EDGE
 
     @property
     def content_bytes(self) -> int:
@@ -176,6 +178,8 @@ class FrameCache:
         found: list[memoryview] = []
         while content_offset < end:
             unit, frame, at = self._content.geometry.locate(content_offset)
+            if self._ahead:
+                self._look_ahead(unit * self._per_unit + frame, at, at + end - content_offset)
             content = memoryview(self._frame(unit, frame))
             piece = content[at : at + end - content_offset]
             found.append(piece)
@@ -203,23 +207,32 @@ class FrameCache:
         self._store.forget(self._owner)
 
     def _frame(self, unit: int, frame: int) -> bytes:
-        if self._ahead:
-            self._look_ahead(unit * self._per_unit + frame)
         return self._store.get((self._owner, unit, frame), lambda: self._decode(unit, frame))
 
-    def _look_ahead(self, position: int) -> None:
-        """Have the next frames decoded, if the one before this one was read not long ago."""
-        streams = self._streams
-        with self._streams_lock:
-            if position in streams:
+    def _look_ahead(self, position: int, start: int, end: int) -> None:
+        """Have the next frames decoded, if somebody reads over the edge of a frame.
+
+        Reads of the kernel come in any order, so that the end of a frame may be read after the
+        start of the next. That two neighbours are read tells nothing: it happens by chance, too.
+        """
+        if start < self._edge_bytes:
+            self._reach(2 * position, 2 * position - 1, position + 1)
+        if end > self._content.geometry.frame_bytes - self._edge_bytes:
+            self._reach(2 * position + 1, 2 * position + 2, position + 2)
+
+    def _reach(self, edge: int, beyond: int, position: int) -> None:
+        """Remember that an edge was read; if what is beyond was too, decode from a frame on."""
+        edges = self._edges
+        with self._edges_lock:
+            if edge in edges:
                 return
-            streams[position] = None
-            if len(streams) > _STREAMS:
-                streams.popitem(last=False)
-            if position - 1 not in streams:
+            edges[edge] = None
+            if len(edges) > 2 * _CROSSINGS:
+                edges.popitem(last=False)
+            if beyond not in edges:
                 return
-        end = min(position + 1 + self._ahead, self._frame_count)
-        for number in range(position + 1, end):
+        end = min(position + self._ahead, self._frame_count)
+        for number in range(position, end):
             unit, frame = divmod(number, self._per_unit)
             self._store.prefetch((self._owner, unit, frame), self._later(unit, frame))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onggi.archive.errors import DamagedError
-from onggi.archive.frames import FrameCache
+from onggi.archive.frames import FrameCache, FrameStore
 from onggi.archive.index import UnitRow
 from onggi.archive.plan import Geometry
 from onggi.archive.reader import Archive, UnitReader
@@ -293,3 +293,91 @@ def test_many_threads_read_what_stands_there(cache_frames: int, archive: Archive
         return wrong
 
     assert run(*(lambda seed=seed: work(seed) for seed in range(4))) == [0] * 4
+
+
+# --- ahead of those who read in order ------------------------------------------------------------
+
+AHEAD = 3
+
+
+class Ahead:
+    """A cache that decodes ahead, and what it has decoded once all its threads are idle."""
+
+    def __init__(self, archive: Archive, decodes: Decodes) -> None:
+        self.store = FrameStore(SIZE * 2, ahead=AHEAD, threads=2)
+        self.cache = FrameCache(archive, self.store)
+        self._decodes = decodes
+
+    def read(self, number: int, at: int, size: int = 1) -> None:
+        """Read from a place in a frame on."""
+        offset = number * FRAME + at
+        assert self.cache.read(offset, size) == CONTENT[offset : offset + size]
+
+    def decoded(self) -> set[int]:
+        """Return the numbers of the frames that were decoded, each of them once."""
+        while True:
+            with self.store._lock:
+                slots = list(self.store._held.values())
+            if all(slot.content is not None for slot in slots):
+                break
+        assert set(self._decodes.counts.values()) <= {1}
+        return {unit * PER_UNIT + frame for unit, frame in self._decodes.counts}
+
+
+@pytest.fixture
+def ahead(archive: Archive, decodes: Decodes) -> Iterator[Ahead]:
+    made = Ahead(archive, decodes)
+    yield made
+    made.store.close()
+
+
+def test_who_reads_over_the_end_of_a_frame_finds_the_next_ones_decoded(ahead: Ahead) -> None:
+    ahead.read(0, 0, FRAME)
+    assert ahead.decoded() == {0}
+    ahead.read(1, 0)
+    assert ahead.decoded() == {0, 1, 2, 3, 4}
+    for number in range(1, UNITS * PER_UNIT):
+        ahead.read(number, 0, FRAME)
+        assert ahead.decoded() == set(range(min(number + AHEAD + 1, len(KEYS))))
+
+
+def test_the_start_of_a_frame_may_be_read_before_the_end_of_the_one_before(ahead: Ahead) -> None:
+    ahead.read(5, 0)
+    ahead.read(4, FRAME // 2)
+    assert ahead.decoded() == {4, 5}
+    ahead.read(4, FRAME - 1)
+    assert ahead.decoded() == {4, 5, 6, 7, 8}
+
+
+def test_one_read_may_span_the_edge(ahead: Ahead) -> None:
+    ahead.read(2, FRAME - 10, 20)
+    assert ahead.decoded() == {2, 3, 4, 5, 6}
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        [(3, FRAME // 2), (4, FRAME // 2)],
+        [(3, FRAME // 2), (4, 0)],
+        [(3, FRAME - 1), (4, FRAME // 2)],
+        [(3, 0), (4, FRAME - 1)],
+        [(3, FRAME - 1), (5, 0)],
+        [(4, 0), (3, 0)],
+    ],
+)
+def test_neighbours_that_are_read_by_chance_have_nothing_decoded_ahead(
+    places: list[tuple[int, int]], ahead: Ahead
+) -> None:
+    for number, at in places:
+        ahead.read(number, at)
+    assert ahead.decoded() == {number for number, _ in places}
+
+
+def test_an_edge_that_was_read_long_ago_tells_nothing(archive: Archive, decodes: Decodes) -> None:
+    made = Ahead(archive, decodes)
+    made.read(3, FRAME - 1)
+    made.cache._edges.update((number, None) for number in range(1000, 1000 + 128))
+    made.read(0, 0)  # lets the oldest go
+    made.read(4, 0)
+    assert made.decoded() == {0, 3, 4}
+    made.store.close()
