@@ -38,6 +38,8 @@ _MAX_THREADS_SINCE = 12
 _THREADS = "10"
 _DOTS = 2  # `.` and `..` come before all children
 _MOST_LOGGED = 1000  # different lines
+_PROBE_EVERY = 32  # answers with names
+_MOST_UNASKED = 4 * _PROBE_EVERY
 
 _stat_type = ctypes.c_char * STATUS_BYTES
 
@@ -154,6 +156,7 @@ class Mount(mfusepy.FUSE):
         self._root = root
         self._totals = totals
         self._told: set[str] = set()
+        self._answers = self._unasked = 0
         self._threads: set[int] = set()
         self._local = threading.local()
         given: dict[str, str | bool] = {}
@@ -175,6 +178,8 @@ class Mount(mfusepy.FUSE):
         node = self._root.find(path.strip(b"/"))
         if node is None:
             return -errno.ENOENT
+        if not node.is_directory:
+            self._unasked = 0
         ctypes.memmove(buf, node.status(), ctypes.sizeof(mfusepy.c_stat))
         return 0
 
@@ -200,7 +205,7 @@ class Mount(mfusepy.FUSE):
         if node is None:
             return -errno.ENOENT
         take = self._take()
-        take.begin(filler, buf, _FILL_DIR_PLUS if flags & _READDIR_PLUS else 0)
+        take.begin(filler, buf, _FILL_DIR_PLUS if flags & _READDIR_PLUS and self._tells() else 0)
         if offset < _DOTS:
             status = node.status()
             for number, name in enumerate((b".", b"..")[offset:], offset):
@@ -208,6 +213,17 @@ class Mount(mfusepy.FUSE):
                     return 0
         node.give(max(offset - _DOTS, 0), take)
         return 0
+
+    def _tells(self) -> bool:
+        """Tell whether the next answer with names also has what `stat` would tell.
+
+        Whoever wants that gets it at once: a call for each file takes ten times as long. But what
+        the kernel was told of a file stays in its memory and in libfuse's, 200 bytes each. So one
+        answer of many has the names alone, and once nobody asked about any file in them, all have.
+        """
+        self._answers += 1
+        self._unasked += 1
+        return self._unasked <= _MOST_UNASKED and self._answers % _PROBE_EVERY != 0
 
     def _take(self) -> _Take:
         """Return what gives names to libfuse in this thread."""

@@ -86,6 +86,11 @@ class Node(Protocol):
         """Tells what has the same path after an archive was replaced from what had it before."""
         ...
 
+    @property
+    def is_directory(self) -> bool:
+        """Whether there are names in it."""
+        ...
+
     def status(self) -> bytes:
         """Return its struct stat."""
         ...
@@ -137,6 +142,11 @@ class EntryNode(NamedTuple):
     def serial(self) -> int:
         """Tells it from what has the path once the archive was replaced."""
         return self.shown.serial
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether there are names in it."""
+        return self.entry.is_directory
 
     def status(self) -> bytes:
         """Return its struct stat."""

@@ -143,6 +143,7 @@ class _Directory:
     """What all directories of a vault are: no file, no link."""
 
     serial = 0
+    is_directory = True
 
     def pieces(self, offset: int, size: int) -> list[memoryview]:
         raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
