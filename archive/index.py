@@ -135,9 +135,9 @@ class TableIndex:
             check_frames(frames, self._geometry.frame_lengths(unit.content_bytes))
         except DamagedError as error:
             raise error.located(unit.number) from None
-        zero = sum(frame.kind == layout.FRAME_ZERO for frame in frames)
-        hole = sum(frame.kind == layout.FRAME_HOLE for frame in frames)
-        stored = sum(frame.stored_bytes for frame in frames)
+        kinds = [kind for _, kind, _ in frames]
+        zero, hole = kinds.count(layout.FRAME_ZERO), kinds.count(layout.FRAME_HOLE)
+        stored = sum([stored_bytes for stored_bytes, _, _ in frames])
         if (zero, hole, stored) != (unit.zero_frames, unit.hole_frames, unit.stored_bytes):
             raise DamagedError("unit row", "it does not fit its frames", unit=unit.number)
         return frames

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 import zstandard
@@ -27,8 +28,7 @@ _CHECKSUM_FLAG = 0x04
 _CHECKSUM_BYTES = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """One row of the frame table (spec section 4.2): lengths in bytes, digest of the content."""
 
     stored_bytes: int
@@ -278,11 +278,13 @@ def check_frames(frames: Sequence[Frame], lengths: Sequence[int]) -> None:
     """
     if len(frames) != len(lengths):
         raise DamagedError("frame row", f"{len(frames)} frames, where {len(lengths)} belong")
-    for number, (frame, length) in enumerate(zip(frames, lengths, strict=True)):
-        if not 1 <= frame.stored_bytes <= layout.max_stored_bytes(length):
+    for number, ((stored_bytes, kind, digest), length) in enumerate(
+        zip(frames, lengths, strict=True)
+    ):
+        if not 1 <= stored_bytes <= layout.max_stored_bytes(length):
             raise DamagedError("frame row", f"frame {number} has a stored length out of bounds")
-        if frame.kind != layout.FRAME_DATA and (
-            frame.digest != zero_digest(length) or frame.stored_bytes != len(zero_frame(length))
+        if kind != layout.FRAME_DATA and (
+            digest != zero_digest(length) or stored_bytes != len(zero_frame(length))
         ):
             raise DamagedError("frame row", f"frame {number} is no zero frame")
 

@@ -15,7 +15,7 @@ from mount_commands import Measured, MountSetup
 from report import markdown_table, megabytes, parse_size, spread
 from tree_source import take_census
 
-FRAME_SIZES = ("128K", "256K", "512K", "1M", "2M", "4M")
+FRAME_SIZES = ("128K", "256K", "512K", "640K", "1M", "2M", "4M")
 KINDS = ("volume", "tree")
 
 

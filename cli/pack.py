@@ -43,7 +43,7 @@ from .outputs import Outputs, check_stdin, stdout_for_data
 from .session import run_command
 from .text import human, rate, share
 
-_VOLUME_FRAME_BYTES = 1024 * 1024
+_VOLUME_FRAME_BYTES = 640 * 1024
 _TREE_FRAME_BYTES = 4 * 1024 * 1024
 
 
@@ -102,7 +102,7 @@ Exit codes: 0 done, 1 done with findings, 2 usage, 5 SOURCE can't be read,
               help="A power of two from 512 to 16M.")  # fmt: skip
 @click.option("--blocks", type=click.IntRange(1), default=5120, show_default=True,
               help="Blocks in a unit.")  # fmt: skip
-@click.option("--frame-size", type=size, show_default="1M, for trees 4M",
+@click.option("--frame-size", type=size, show_default="640K, for trees 4M",
               help="What one random read decompresses; a multiple of 4096 up to 16M.")  # fmt: skip
 @click.option("--verify", "verify_after", is_flag=True,
               help="Read the archive back from disk, and compare digests.")  # fmt: skip
