@@ -8,6 +8,8 @@ from __future__ import annotations
 import errno
 import os
 
+from .pace import PIECE_BYTES, Hold
+
 PROBE_BYTES = 4096  # what one bad spot costs at least
 
 Runs = list[tuple[int, int]]  # (offset, length) in bytes, sorted
@@ -15,8 +17,10 @@ Runs = list[tuple[int, int]]  # (offset, length) in bytes, sorted
 _BAD_BLOCK = (errno.EIO, errno.EREMOTEIO, errno.ENODATA, errno.EILSEQ)
 
 
-def read_around(fd: int, view: memoryview, offset: int) -> tuple[int, Runs]:
-    """Fill `view` from `offset` of a file or device on.
+def read_around(
+    fd: int, view: memoryview, offset: int, hold: Hold | None = None
+) -> tuple[int, Runs]:
+    """Fill `view` from `offset` of a file or device on; with `hold` in pieces, each held by it.
 
     Returns how many bytes there were, fewer than `view` has only where the file ends, and the runs
     that can't be read, which are zeros in `view`.
@@ -28,8 +32,12 @@ def read_around(fd: int, view: memoryview, offset: int) -> tuple[int, Runs]:
     retried = -1
     unreadable: Runs = []
     while done < len(view):
+        piece = view[done:]
+        if hold is not None:
+            piece = piece[:PIECE_BYTES]
+            hold(len(piece))
         try:
-            got = os.preadv(fd, [view[done:]], offset + done)
+            got = os.preadv(fd, [piece], offset + done)
         except OSError as error:
             if error.errno not in _BAD_BLOCK:
                 raise

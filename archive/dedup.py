@@ -17,10 +17,10 @@ from blake3 import blake3
 
 from .files import Found, open_quietly
 from .folders import Folder, Folders
+from .pace import PIECE_BYTES, Hold, at_once
 
 LEAST_BYTES = 16 * 1024  # shorter files are left to the compressor
 _START_BYTES = 4096
-_CHUNK_BYTES = 1024 * 1024
 _KEPT = 65_536
 
 
@@ -53,10 +53,16 @@ class Candidate(NamedTuple):
 
 
 class Seen:
-    """The files seen last, at most 65,536 of them, so that memory stays bounded."""
+    """The files seen last, at most 65,536 of them, so that memory stays bounded.
 
-    def __init__(self, folders: Folders) -> None:
+    Args:
+        folders: opens folders.
+        hold: called before each piece that is read.
+    """
+
+    def __init__(self, folders: Folders, hold: Hold = at_once) -> None:
         self._folders = folders
+        self._hold = hold
         # By length; by length and digest of the start; by length and digest of all. None: more
         # than one file is meant, look further down.
         self._known: OrderedDict[Hashable, Candidate | None] = OrderedDict()
@@ -112,7 +118,9 @@ class Seen:
                 hasher = blake3()
                 done = 0
                 while done < size:
-                    piece = os.pread(fd, min(_CHUNK_BYTES, size - done), done)
+                    length = min(PIECE_BYTES, size - done)
+                    self._hold(length)
+                    piece = os.pread(fd, length, done)
                     if not piece:
                         return None
                     hasher.update(piece)

@@ -21,6 +21,7 @@ from .accelerate import native
 from .bad_blocks import Runs, read_around
 from .entry import encode_attributes
 from .exclude import CACHE_TAG_NAME, CACHE_TAG_START
+from .pace import PIECE_BYTES, Hold
 
 _LOOK_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FS_IOC_GETFLAGS = 0x80086601
@@ -211,7 +212,34 @@ def read_files(fd: int, wanted: Sequence[Wanted], view: memoryview) -> list[Read
     return problems
 
 
-def _read(fd: int, number: int, wanted: Wanted, view: memoryview) -> ReadProblem | None:
+def read_files_held(
+    fd: int, wanted: Sequence[Wanted], view: memoryview, hold: Hold
+) -> list[ReadProblem]:
+    """Do as `read_files`, but read in pieces of at most PIECE_BYTES, each held by `hold` before.
+
+    Short files are a piece together.
+    """
+    problems: list[ReadProblem] = []
+    number = 0
+    while number < len(wanted):
+        first, length = number, 0
+        while number < len(wanted) and length + wanted[number].length <= PIECE_BYTES:
+            length += wanted[number].length
+            number += 1
+        if number > first:
+            hold(length)
+            for problem in read_files(fd, wanted[first:number], view):
+                problems.append(problem._replace(number=first + problem.number))
+            continue
+        if long := _read(fd, number, wanted[number], view, hold):
+            problems.append(long)
+        number += 1
+    return problems
+
+
+def _read(
+    fd: int, number: int, wanted: Wanted, view: memoryview, hold: Hold | None = None
+) -> ReadProblem | None:
     found, length = wanted.found, wanted.length
     span = view[wanted.view_offset : wanted.view_offset + length]
     everything = [(wanted.view_offset, length)]
@@ -227,7 +255,7 @@ def _read(fd: int, number: int, wanted: Wanted, view: memoryview) -> ReadProblem
         if (before.st_dev, before.st_ino) != found.identity:
             span[:] = bytes(length)
             return ReadProblem(number, "vanished", "another one has taken its place", everything)
-        got, bad = read_around(file, span, wanted.member_offset)
+        got, bad = read_around(file, span, wanted.member_offset, hold)
         runs = [(wanted.view_offset + at - wanted.member_offset, size) for at, size in bad]
         if got < length:
             span[got:] = bytes(length - got)

@@ -1,12 +1,28 @@
 """What a long operation tells while it runs.
 
-Owns: one record. Must not know clocks, terminals or formats of output.
+Owns: its records. Must not know clocks, terminals or formats of output.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """How long the stages of packing were at work, in seconds, summed over threads.
+
+    Attributes:
+        read: planning, and reading the source; waiting for a slow one counts, being held to a rate
+            does not.
+        compress: looking for zeros, hashing and compressing.
+        write: putting units together, and writing them; one thread does that.
+    """
+
+    read: float
+    compress: float
+    write: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +34,14 @@ class Progress:
         content_bytes: content done.
         total_bytes: content in all; None if that is not known.
         stored_bytes: stored bytes of the content done.
+        busy_s: how long each stage of packing was at work so far; None if nobody measures it.
     """
 
     phase: str
     content_bytes: int
     total_bytes: int | None
     stored_bytes: int
+    busy_s: Busy | None = None
 
 
 Report = Callable[[Progress], None]

@@ -28,6 +28,7 @@ from .files import (
     scan,
 )
 from .folders import Folder, Folders
+from .pace import Hold, at_once
 from .plan import Geometry
 from .selection import TreeOptions
 from .tree_headers import Headers
@@ -78,6 +79,7 @@ class TreePlanner:
         owner_name: as `TreeRows` has it.
         options: what is packed.
         leave_out: (device, inode) of files that are not packed, whatever they are called.
+        hold: called before each piece of a file that is read.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class TreePlanner:
         owner_name: Callable[[int, int], bytes],
         options: TreeOptions,
         leave_out: Collection[tuple[int, int]] = (),
+        hold: Hold = at_once,
     ) -> None:
         self._roots = roots
         self._folders = folders
@@ -101,7 +104,7 @@ class TreePlanner:
         self._steps = self._plan()
         # (device, inode): row, names seen, names expected. Gone once all names were seen.
         self._links: dict[tuple[int, int], tuple[int, int, int]] = {}
-        self._seen = Seen(folders) if options.dedup else None
+        self._seen = Seen(folders, hold) if options.dedup else None
         self._native = native()
         self.sockets = 0
 

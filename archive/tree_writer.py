@@ -17,10 +17,19 @@ from functools import lru_cache
 from . import layout
 from .assemble import Assembler
 from .errors import BadUseError, Finding, Severity, SourceError
-from .files import WANT_ATTRIBUTES, WANT_FILE_FLAGS, Found, ReadProblem, read_files, scan
+from .files import (
+    WANT_ATTRIBUTES,
+    WANT_FILE_FLAGS,
+    Found,
+    ReadProblem,
+    read_files,
+    read_files_held,
+    scan,
+)
 from .folders import Folders
 from .footer import Footer
 from .header import Header
+from .pace import Pace, Watch
 from .pool import OrderedPool
 from .progress import Progress, Report, silent
 from .selection import TreeOptions
@@ -67,10 +76,11 @@ class _Packed:
 
 @dataclass(slots=True)
 class _State:
-    """What one thread owns: a compressor, and a buffer for a unit."""
+    """What one thread owns: a compressor, a buffer for a unit, and a watch."""
 
     view: memoryview
     encoder: UnitEncoder
+    watch: Watch
 
 
 class TreeSource:
@@ -154,6 +164,7 @@ def pack_tree(
     report: Report = silent,
     found: Callable[[Finding], None] = lambda _: None,
     check: Callable[[Footer], None] | None = None,
+    pace: Pace | None = None,
 ) -> TreePackResult:
     """Pack a tree into `target`, and commit it.
 
@@ -173,6 +184,7 @@ def pack_tree(
             not be read. The archive is valid all the same.
         check: called when the archive is safe on the disk, before it gets its name; what it raises
             is raised.
+        pace: how fast files are read, and what measures the stages; None for neither.
 
     Raises:
         BadUseError: a size can't be.
@@ -183,22 +195,33 @@ def pack_tree(
         header.geometry.checked()
         assembler = Assembler(header, new_spool)
         rows = TreeRows(assembler, owner_name)
+        pace = pace or Pace()
+        plan_watch, write_watch = pace.new_watch(), pace.new_watch()
         planner = TreePlanner(
             source.roots, source.folders, rows, header.geometry, owner_name,
-            options or TreeOptions(), source.leave_out,
+            options or TreeOptions(), source.leave_out, plan_watch.hold,
         )  # fmt: skip
-        packer = _Packer(source.folders, header)
-        pool: OrderedPool[_State, UnitPlan, _Packed] = OrderedPool(
-            threads, packer.new_state, lambda _: planner.take(), packer.work, threads + 2,
-            packer.stop,
-        )  # fmt: skip
+        packer = _Packer(source.folders, header, pace)
         ledger = _Ledger(found)
 
+        def take(_: _State) -> UnitPlan | None:
+            plan_watch.begin()
+            plan = planner.take()
+            plan_watch.did_read()
+            return plan
+
         def consume(packed: _Packed) -> None:
+            write_watch.begin()
             target.append(assembler.add(packed.unit))
+            write_watch.did_write()
             ledger.take(packed)
             totals = assembler.totals
-            report(Progress("pack", totals.content_bytes, None, totals.stored_bytes))
+            busy = pace.busy()
+            report(Progress("pack", totals.content_bytes, None, totals.stored_bytes, busy))
+
+        pool: OrderedPool[_State, UnitPlan, _Packed] = OrderedPool(
+            threads, packer.new_state, take, packer.work, threads + 2, packer.stop
+        )
 
         target.append([assembler.begin()])
         pool.run(consume)
@@ -220,38 +243,48 @@ def pack_tree(
 class _Packer:
     """Does the work of the threads; shared by all, which only read it."""
 
-    def __init__(self, folders: Folders, header: Header) -> None:
+    def __init__(self, folders: Folders, header: Header, pace: Pace) -> None:
         self._folders = folders
         self._header = header
+        self._pace = pace
         self._stopped = False
 
     def stop(self) -> None:
         """End units under way early: at a high level, one takes many seconds."""
         self._stopped = True
+        self._pace.stop()
 
     def new_state(self) -> _State:
         header = self._header
         encoder = UnitEncoder(header.uuid, header.geometry, header.level)
-        return _State(memoryview(bytearray(header.geometry.unit_bytes)), encoder)
+        view = memoryview(bytearray(header.geometry.unit_bytes))
+        return _State(view, encoder, self._pace.new_watch())
 
     def work(self, plan: UnitPlan, state: _State) -> _Packed:
         """Read and encode a unit."""
+        watch = state.watch
+        watch.begin()
         view = state.view[: plan.content_bytes]
         for at, data in plan.literals:
             view[at : at + len(data)] = data
         problems: list[_Problem] = []
         for spans in plan.spans:
-            problems += self._read(spans, view)
+            problems += self._read(spans, view, watch)
+        watch.did_read()
         start = plan.number * self._header.geometry.unit_bytes
         lost = [(start + at, size) for problem in problems for at, size in problem.problem.runs]
         unit = state.encoder.encode(plan.number, plan.content_bytes, self._frames(view), lost)
+        watch.did_compress()
         return _Packed(unit, problems, plan.findings)
 
-    def _read(self, spans: FolderSpans, view: memoryview) -> Iterator[_Problem]:
+    def _read(self, spans: FolderSpans, view: memoryview, watch: Watch) -> Iterator[_Problem]:
         folder, wanted, rows = spans
         try:
             with self._folders.use(folder) as fd:
-                found = read_files(fd, wanted, view)
+                if self._pace.is_limited:
+                    found = read_files_held(fd, wanted, view, watch.hold)
+                else:
+                    found = read_files(fd, wanted, view)
         except OSError as error:
             reason = f"its folder can't be entered: {os.strerror(error.errno or 0)}"
             found = list[ReadProblem]()

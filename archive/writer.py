@@ -15,6 +15,7 @@ from .catalogue import is_safe_name, volume_member
 from .errors import BadUseError, Finding, Severity, SourceError
 from .footer import Footer
 from .header import Header
+from .pace import PIECE_BYTES, Pace, Watch
 from .plan import Geometry
 from .pool import OrderedPool
 from .progress import Progress, Report, silent
@@ -55,7 +56,7 @@ class _HoleTask:
 
 @dataclass(slots=True)
 class _State:
-    """What one thread owns: a compressor, and a buffer.
+    """What one thread owns: a compressor, a buffer, and a watch.
 
     The buffer holds a frame, which is read, hashed and compressed while it is in the cache; that of
     a stream holds a unit, because a stream must be read in turn.
@@ -63,6 +64,7 @@ class _State:
 
     view: memoryview
     encoder: UnitEncoder
+    watch: Watch
 
 
 @dataclass(slots=True)
@@ -71,6 +73,7 @@ class _Planner:
 
     source: Source
     geometry: Geometry
+    pace: Pace
     next_unit: int = 0
     ended: bool = False
 
@@ -96,12 +99,21 @@ class _Planner:
     def _take_streamed(self, state: _State, number: int, offset: int) -> _UnitTask | None:
         if self.ended:
             return None
-        got, _ = self.source.read_into(state.view, offset)
-        self.ended = got < len(state.view)
-        if not got:
+        view, watch = state.view, state.watch
+        step = PIECE_BYTES if self.pace.is_limited else len(view)
+        done = 0
+        watch.begin()
+        while done < len(view) and not self.ended:
+            piece = view[done : done + step]
+            got, _ = self.source.read_into(piece, offset + done)
+            watch.did_read()
+            watch.hold(got)  # afterwards: how much there is, is not known before
+            self.ended = got < len(piece)
+            done += got
+        if not done:
             return None
         self.next_unit += 1
-        return _UnitTask(number, offset, got, None)
+        return _UnitTask(number, offset, done, None)
 
     def _take_hole(self, number: int, hole_end: int, total: int) -> _HoleTask:
         lengths: list[int] = []
@@ -129,11 +141,13 @@ class _Packer:
     source: Source
     geometry: Geometry
     header: Header
+    pace: Pace
     stopped: bool = False
 
     def stop(self) -> None:
         """End units under way early: at a high level, one takes many seconds."""
         self.stopped = True
+        self.pace.stop()
         self.source.cancel()
 
     def new_state(self) -> _State:
@@ -141,22 +155,28 @@ class _Packer:
         encoder = UnitEncoder(self.header.uuid, self.geometry, self.header.level)
         streamed = self.source.content_bytes is None
         size = self.geometry.unit_bytes if streamed else self.geometry.frame_bytes
-        return _State(memoryview(bytearray(size)), encoder)
+        return _State(memoryview(bytearray(size)), encoder, self.pace.new_watch())
 
     def work(self, task: _UnitTask | _HoleTask, state: _State) -> list[EncodedUnit]:
         """Read and encode the units of a task."""
+        watch = state.watch
+        watch.begin()
         if isinstance(task, _HoleTask):
-            return [
+            units = [
                 state.encoder.encode_hole(task.first + n, length)
                 for n, length in enumerate(task.lengths)
             ]
+            watch.did_compress()
+            return units
         unreadable: Runs = []
         if self.source.content_bytes is None:
             frames = self._streamed_frames(task, state.view)
         else:
-            frames = self._read_frames(task, state.view, unreadable)
+            frames = self._read_frames(task, state, unreadable)
         unit = state.encoder.encode(task.number, task.content_bytes, frames, unreadable)
+        watch.did_compress()
         self.source.done_with(task.content_offset, task.content_bytes)
+        watch.did_read()
         return [unit]
 
     def _streamed_frames(self, task: _UnitTask, view: memoryview) -> Iterator[memoryview | None]:
@@ -167,10 +187,14 @@ class _Packer:
             at += length
 
     def _read_frames(
-        self, task: _UnitTask, view: memoryview, unreadable: Runs
+        self, task: _UnitTask, state: _State, unreadable: Runs
     ) -> Iterator[memoryview | None]:
         """Yield each frame of a unit, but None for holes; collect what can't be read."""
-        self.source.will_need(task.content_offset, task.content_bytes)
+        view, watch = state.view, state.watch
+        is_limited = self.pace.is_limited
+        if not is_limited:  # or the kernel would read a whole unit at once
+            self.source.will_need(task.content_offset, task.content_bytes)
+            watch.did_read()
         offset = task.content_offset
         for number, length in enumerate(self.geometry.frame_lengths(task.content_bytes)):
             self._check_stopped()
@@ -178,8 +202,12 @@ class _Packer:
                 yield None
             else:
                 piece = view[:length]
+                if is_limited:
+                    watch.hold(length)
                 unreadable += self.source.read_into(piece, offset)[1]
+                watch.did_read()
                 yield piece
+                watch.did_compress()
             offset += length
 
     def _check_stopped(self) -> None:
@@ -197,6 +225,7 @@ def pack(
     report: Report = silent,
     name: bytes | None = None,
     check: Callable[[Footer], None] | None = None,
+    pace: Pace | None = None,
 ) -> PackResult:
     """Pack `source` as a volume into `target`, and commit it.
 
@@ -213,6 +242,7 @@ def pack(
         name: name of the volume; None for the source's.
         check: called when the archive is safe on the disk, before it gets its name; what it raises
             is raised.
+        pace: how fast the source is read, and what measures the stages; None for neither.
 
     Raises:
         BadUseError: a size or the name can't be.
@@ -226,18 +256,25 @@ def pack(
             shown = volume_name[:80].decode(errors="backslashreplace")
             raise BadUseError(f"{shown!r} can't be the name of a volume; give one by --name")
         assembler = Assembler(header, new_spool)
-        packer = _Packer(source, header.geometry, header)
-        planner = _Planner(source, header.geometry)
+        pace = pace or Pace()
+        watch = pace.new_watch()
+        packer = _Packer(source, header.geometry, header, pace)
+        planner = _Planner(source, header.geometry, pace)
         pool: OrderedPool[_State, _UnitTask | _HoleTask, list[EncodedUnit]] = OrderedPool(
             threads, packer.new_state, planner.take, packer.work, threads + 2, packer.stop
         )
 
         def consume(units: list[EncodedUnit]) -> None:
+            watch.begin()
             target.append([part for unit in units for part in assembler.add(unit)])
+            watch.did_write()
             totals = assembler.totals
             report(
-                Progress("pack", totals.content_bytes, source.content_bytes, totals.stored_bytes)
-            )
+                Progress(
+                    "pack", totals.content_bytes, source.content_bytes, totals.stored_bytes,
+                    pace.busy(),
+                )
+            )  # fmt: skip
 
         target.append([assembler.begin()])
         pool.run(consume)

@@ -80,7 +80,7 @@ class Reporter:
             now = time.monotonic()
             if now - self._last_s >= _JSON_EVERY_S:
                 self._last_s = now
-                self._json("progress", asdict(progress) | self._pace())
+                self._json("progress", _facts(progress) | self._pace())
         elif not self._options.quiet and sys.stderr.isatty():
             if self._display is None:
                 from .progress import TerminalProgress  # rich takes 0.1 s to import
@@ -162,6 +162,15 @@ class Reporter:
         if self._display is not None:
             self._display.stop()
             self._display = None
+
+
+def _facts(progress: Progress) -> dict[str, Any]:
+    """Return progress as JSON has it: `busy_s` only where it was measured, in ms."""
+    facts = asdict(progress)
+    busy_s = facts.pop("busy_s")
+    if busy_s is not None:
+        facts["busy_s"] = {stage: round(seconds, 3) for stage, seconds in busy_s.items()}
+    return facts
 
 
 def tell_error(options: OutputOptions, error: str, code: str, exit_code: int) -> None:

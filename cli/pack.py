@@ -22,6 +22,7 @@ from ..archive.errors import BadUseError, Finding, OnggiError, Severity, StoreEr
 from ..archive.footer import Footer
 from ..archive.header import Header
 from ..archive.mode import Choice, choose
+from ..archive.pace import Pace
 from ..archive.plan import Geometry
 from ..archive.selection import TreeOptions
 from ..archive.source import Source, VolumeSource, open_source
@@ -61,6 +62,11 @@ class _Order:
     force: bool
     identity: uuid.UUID | None
     created_ns: int | None
+    bytes_per_s: int
+
+    def pace(self) -> Pace:
+        """Return what holds this run to its limit, and measures it, from now on."""
+        return Pace(time.monotonic, self.bytes_per_s)
 
     def header(self, kind: int, frame_bytes: int, source: dict[str, object]) -> Header:
         """Return the header of the archive to be made."""
@@ -95,6 +101,8 @@ Exit codes: 0 done, 1 done with findings, 2 usage, 5 SOURCE can't be read,
 @click.option("--level", type=click.IntRange(1, 19), default=3, show_default=True,
               help="zstd level.")  # fmt: skip
 @threads_option("Compressors.")
+@click.option("--limit", type=size, default="0", metavar="RATE",
+              help="Most bytes to read from SOURCE in a second, as 80M  [no limit]")  # fmt: skip
 @tree_options
 @click.option("--dedup/--no-dedup", default=True, show_default=True,
               help="Store content that several files have once.")  # fmt: skip
@@ -121,6 +129,7 @@ def command(
     mode: str,
     level: int,
     threads: int,
+    limit: int,
     patterns: tuple[str, ...],
     pattern_files: tuple[str, ...],
     exclude_caches: bool,
@@ -146,7 +155,7 @@ def command(
     options = OutputOptions("pack", as_json, quiet, data_on_stdout=archive == "-")
     order = _Order(
         archive, level, threads, block_size, blocks, frame_size, verify_after, force, identity,
-        created,
+        created, limit,
     )  # fmt: skip
 
     def action(reporter: Reporter) -> int:
@@ -185,7 +194,7 @@ def _pack_volume(path: str, order: _Order, name: str | None, reporter: Reporter)
         with _Out(order, reporter) as out:
             result = pack(
                 source, out.target, header, threads=order.threads, new_spool=out.new_spool,
-                report=reporter.progress, name=volume_name, check=out.check,
+                report=reporter.progress, name=volume_name, check=out.check, pace=order.pace(),
             )  # fmt: skip
     finally:
         source.close()
@@ -215,6 +224,7 @@ def _pack_tree(
         result = pack_tree(
             source, out.target, header, threads=order.threads, new_spool=out.new_spool,
             options=options, report=reporter.progress, found=reporter.finding, check=out.check,
+            pace=order.pace(),
         )  # fmt: skip
     more: dict[str, object] = {
         "entries": result.footer.member_count,
