@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 # Or their assertions would not say what differs.
 pytest.register_assert_rewrite(
@@ -26,8 +27,16 @@ pytest.register_assert_rewrite(
     "tests.archive.native_helpers",
     "tests.archive.tree_pack_helpers",
     "tests.archive.tree_restore_helpers",
+    "tests.control.master_helpers",
+    "tests.control.plan_helpers",
+    "tests.control.notify_helpers",
+    "tests.control.schedule_helpers",
+    "tests.system.control_helpers",
     "tests.system.tree_helpers",
 )
+
+settings.register_profile("ci", derandomize=True, deadline=None, database=None)
+settings.register_profile("long", deadline=None, max_examples=2000)
 
 _SKIPS = pytest.StashKey[list[tuple[str, str]]]()
 
@@ -86,6 +95,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(*names): what the machine must have")
     config.stash[_SKIPS] = []
+    # The fixed seed, unless another profile is asked for.
+    if not config.getoption("--hypothesis-profile"):
+        settings.load_profile("ci")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

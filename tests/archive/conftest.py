@@ -14,7 +14,6 @@ from uuid import UUID
 import pytest
 import zstandard
 from blake3 import blake3
-from hypothesis import settings
 
 from onggi.archive import layout
 from onggi.archive.catalogue import encode_extents, encode_member, volume_member
@@ -32,15 +31,6 @@ from onggi.archive.writer import pack
 
 IDENTITY = UUID("6f6e6767-6921-4a61-b272-6f6620746573")
 SMALL = Geometry(16_384, 4096, 4096)
-
-settings.register_profile("ci", derandomize=True, deadline=None, database=None)
-settings.register_profile("long", deadline=None, max_examples=2000)
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Take the fixed seed, unless `--hypothesis-profile` asks for another profile."""
-    if not config.getoption("--hypothesis-profile"):
-        settings.load_profile("ci")
 
 
 @pytest.fixture(autouse=True)
