@@ -14,6 +14,13 @@ from ..archive.errors import (
     StoreError,
     UnsupportedError,
 )
+from ..control.errors import (
+    BadPlanError,
+    ConflictError,
+    NotFoundError,
+    StateError,
+    UnreachableError,
+)
 
 
 class Exit(IntEnum):
@@ -27,6 +34,7 @@ class Exit(IntEnum):
     INPUT = 5
     OUTPUT = 6
     REFUSED = 7
+    UNREACHABLE = 8
     INTERNAL = 70
     INTERRUPTED = 130
     TERMINATED = 143
@@ -40,6 +48,11 @@ _TABLE: tuple[tuple[type[OnggiError], Exit], ...] = (
     (SourceError, Exit.INPUT),
     (StoreError, Exit.OUTPUT),
     (RefusedError, Exit.REFUSED),
+    (BadPlanError, Exit.USAGE),
+    (NotFoundError, Exit.USAGE),
+    (ConflictError, Exit.REFUSED),
+    (UnreachableError, Exit.UNREACHABLE),
+    (StateError, Exit.OUTPUT),
 )
 
 

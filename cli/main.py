@@ -21,6 +21,14 @@ _COMMANDS = {
     "diff": "Tell how the trees in two archives differ.",
     "mount": "Show an archive, or a folder of them, as a file system.",
     "umount": "Unmount what was mounted.",
+    "plan": "Say what is packed when, and what is kept.",
+    "serve": "Run what is due, and answer those who ask.",
+    "run": "Run a plan now, or verify or prune its archives.",
+    "cancel": "End a run.",
+    "status": "Tell how all volumes are.",
+    "history": "List runs.",
+    "logs": "Print the log of a run.",
+    "restore": "Restore an archive of a plan.",
 }
 
 

@@ -56,7 +56,8 @@ def command(
     """Show ARCHIVE, or a folder of archives, on the folder DIR, read-only.
 
     A tree is shown as it was, a volume as `volume.img`, a folder of archives with a folder for
-    each. Returns when the mount is up, and serves it in the background until `onggi umount`.
+    each. ARCHIVE may be the name of a plan (`onggi plan`), all of whose archives are shown, by
+    time. Returns when the mount is up, and serves it in the background until `onggi umount`.
     """
     options = OutputOptions("mount", as_json, quiet)
 
@@ -68,7 +69,8 @@ def command(
 
         given = split_options(option_texts)
         check_folder(folder, given)
-        mountable = Mountable(archive, MountOptions(given, cache, threads))
+        shown = _of_plan(archive) or archive
+        mountable = Mountable(shown, MountOptions(given, cache, threads))
         place = Path(os.path.realpath(folder))
         serve = _serve(mountable, place)
 
@@ -95,6 +97,21 @@ def command(
         return Exit.OK
 
     return run_command(options, action)
+
+
+def _of_plan(name: Path) -> Path | None:
+    """Return the folder of the archives of a plan, if this is the name of one, and no path."""
+    if len(name.parts) != 1 or os.path.lexists(name):
+        return None
+    from ..control.client import Client, part
+    from ..control.errors import ControlError
+    from .places import socket_path
+
+    try:
+        plan = Client(socket_path()).get(f"/api/plans/{part(str(name))}")["plan"]
+    except ControlError:
+        return None
+    return Path(plan["target"]) / str(plan["name"])
 
 
 def _serve(mountable: Mountable, place: Path) -> Callable[[Callable[[], None]], None]:

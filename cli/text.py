@@ -7,6 +7,8 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 def printable(line: str) -> str:
     """Return a line without characters that would steer a terminal or can't be encoded."""
+    if line.isprintable():  # as nearly all are, and this is quick
+        return line
     return "".join(char if char.isprintable() else "?" for char in line)
 
 
