@@ -28,6 +28,7 @@ pytest.register_assert_rewrite(
     "tests.archive.tree_pack_helpers",
     "tests.archive.tree_restore_helpers",
     "tests.control.master_helpers",
+    "tests.control.page_helpers",
     "tests.control.plan_helpers",
     "tests.control.notify_helpers",
     "tests.control.schedule_helpers",
@@ -68,12 +69,22 @@ def _has_fuse() -> bool:
     return Path("/dev/fuse").exists() and shutil.which("fusermount3") is not None
 
 
+def _has_chromium() -> bool:
+    """Tell whether it starts: some systems have a command that only says how to install it."""
+    if not shutil.which("chromium"):
+        return False
+    return (
+        subprocess.run(["chromium", "--version"], capture_output=True, check=False).returncode == 0
+    )
+
+
 _CAPABILITIES: dict[str, Callable[[], bool]] = {
     "root": lambda: os.geteuid() == 0,
     "loop": _has_loop,
     "mount": _has_tmpfs,
     "strace": _has_strace,
     "fuse": _has_fuse,
+    "chromium": _has_chromium,
 }
 _known: dict[str, bool] = {}
 
