@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -480,6 +480,8 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _migrate(path: Path) -> None:
     """Bring the schema of a database up to date, or make it."""
     try:
+        with suppress(OSError):  # of which SQLite tells
+            path.touch(mode=0o600)  # it has what messages are sent by, passwords too
         backend = get_backend(f"sqlite:///{quote(str(path.absolute()))}")
         try:
             migrations = read_migrations(str(_MIGRATIONS))

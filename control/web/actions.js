@@ -5,8 +5,11 @@ import { make, setAttribute, setText } from "./dom.js";
 
 const SHOWN_MS = 8_000;
 
-/** A message to the reader, at the edge of the page. Errors stay until they are sent away. */
-function notice(text, { isError = false, stays = isError } = {}) {
+/**
+ * Show a message at the edge of the page. Errors stay until they are sent away; what is said about
+ * something takes the place of what was said about it before.
+ */
+function notice(text, { isError = false, stays = isError, about = "" } = {}) {
   const shown = document.getElementById("notices");
   const close = make("button", { class: "plain", "aria-label": "Close this message" }, "Close");
   const element = make(
@@ -16,6 +19,10 @@ function notice(text, { isError = false, stays = isError } = {}) {
     close,
   );
   close.addEventListener("click", () => element.remove());
+  element.dataset.about = about;
+  for (const other of [...shown.children]) {
+    if (about !== "" && other.dataset.about === about) other.remove();
+  }
   for (const other of [...shown.children].slice(0, -3)) other.remove();
   shown.append(element);
   if (!stays) setTimeout(() => element.remove(), SHOWN_MS);
@@ -58,9 +65,9 @@ export function button(text, work, { label = null, kind = "" } = {}) {
 
 /** The buttons of plans and runs. `done` is called after each; what it returns is waited for. */
 export function makeActions(done) {
-  async function tell(path, text) {
+  async function tell(path, text, options = {}) {
     await post(path);
-    notice(text);
+    notice(text, options);
     await done();
   }
 
@@ -94,7 +101,8 @@ export function makeActions(done) {
         "Mount",
         async () => {
           const { folder } = await post(planPath(plan, "mount"));
-          notice(`The archives of ${plan} are in ${folder}.`, { stays: true });
+          const about = `mount of ${plan}`;
+          notice(`The archives of ${plan} are in ${folder}.`, { stays: true, about });
         },
         { label: `Mount the archives of ${plan}` },
       ),
@@ -109,7 +117,9 @@ export function makeActions(done) {
             yes: "Unmount",
           };
           if (await confirmed(question)) {
-            await tell(planPath(plan, "umount"), `The archives of ${plan} are unmounted.`);
+            await tell(planPath(plan, "umount"), `The archives of ${plan} are unmounted.`, {
+              about: `mount of ${plan}`,
+            });
           }
         },
         { label: `Unmount the archives of ${plan}` },

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { make, name, setAttribute, setText } from "./dom.js";
-import { bytes, clockTime, count, duration, moment, percent } from "./format.js";
+import { bytes, clockTime, count, duration, moment, percent, several } from "./format.js";
 import {
   Mark,
   Progress,
@@ -10,12 +10,13 @@ import {
   facts,
   lastPart,
   momentAgo,
+  path,
   planLink,
   sizes,
   tookOf,
 } from "./parts.js";
 import { Poller } from "./poll.js";
-import { isActive, isOpen, kindOf, reasonOf, stateOf, stepOf } from "./words.js";
+import { isActive, isGood, isOpen, kindOf, reasonOf, stateOf, stepOf } from "./words.js";
 
 const MOST_LINES = 5_000;
 const NEAR_END_PX = 40;
@@ -111,29 +112,26 @@ export function runPage(app, run_id) {
         ["Started", run.started_s === null ? null : momentAgo(run.started_s, now_s)],
         [run.ended_s === null ? "At work for" : "Took", took],
         ["Attempt", run.attempt > 1 ? count(run.attempt) : null],
-        [
-          "Archive",
-          run.archive === ""
-            ? null
-            : make(
-                "a",
-                { href: archiveHref(run.plan, run.archive), class: "path" },
-                name(lastPart(run.archive)),
-              ),
-        ],
+        ["Archive", archiveOf()],
         ["Size", sizes(run)],
         ["Findings", run.findings > 0 ? count(run.findings) : null],
-        [
-          "Verified",
-          run.verified === null
-            ? null
-            : run.verified
-              ? "yes, it was proven right"
-              : "no, it is not right",
-        ],
+        ["Verified", verifiedOf()],
         ["Exit code", run.exit_code === null ? null : String(run.exit_code)],
       ]),
     );
+  }
+
+  /** The archive; a link only if it is there as far as the run knows. */
+  function archiveOf() {
+    if (run.archive === "") return null;
+    if (run.kind === "backup" && !isGood(run.state)) return path(lastPart(run.archive));
+    const href = archiveHref(run.plan, run.archive);
+    return make("a", { href, class: "path" }, name(lastPart(run.archive)));
+  }
+
+  function verifiedOf() {
+    if (run.archive === "" || run.verified === null) return null;
+    return run.verified ? "yes, it was proven right" : "no, it was not proven right";
   }
 
   poller.now();
@@ -213,7 +211,7 @@ class Log {
       );
       // How far it is changes in place, as on a terminal.
       if (this.passing !== null) this.passing.remove();
-      this.passing = line.event?.type === "progress" ? shown : null;
+      this.passing = isEvent(line) && line.type === "progress" ? shown : null;
       added.append(shown);
     }
     if (added.childElementCount === 0) return;
@@ -230,11 +228,10 @@ class Log {
   }
 
   say() {
-    const shown = count(this.lines.childElementCount);
-    if (this.lines.childElementCount === 0) setText(this.note, "There is nothing in it yet.");
-    else if (this.isCut)
-      setText(this.note, `The last ${shown} lines; those before are in the log of the server.`);
-    else setText(this.note, `${shown} lines`);
+    const lines = this.lines.childElementCount;
+    if (lines === 0) setText(this.note, "There is nothing in it yet.");
+    else if (!this.isCut) setText(this.note, several(lines, "line"));
+    else setText(this.note, `The last ${count(lines)} lines. All: onggi logs ${this.run_id}`);
   }
 
   /** Show that nothing comes any more. */
@@ -250,29 +247,32 @@ function capital(text) {
 
 const TONES = { damage: "bad", difference: "warn", warning: "warn" };
 
+function isEvent(line) {
+  return line.stream === "event";
+}
+
 function toneOf(line) {
-  const event = line.event;
   if (line.stream === "master") return "live";
-  if (event === undefined || event === null) return null;
-  if (event.type === "error") return "bad";
-  if (event.type === "finding") return TONES[event.severity] ?? "warn";
-  if (event.type === "progress") return "idle";
-  return event.type === "result" && event.exit_code === 0 ? "good" : null;
+  if (!isEvent(line)) return null;
+  if (line.type === "error") return "bad";
+  if (line.type === "finding") return TONES[line.severity] ?? "warn";
+  if (line.type === "progress") return "idle";
+  return line.type === "result" && line.exit_code === 0 ? "good" : null;
 }
 
 /** A line of a log in words. What is in it may be anything. */
 function textOf(line) {
-  const event = line.event;
   if (typeof line.text === "string") return line.text;
-  if (event === null || typeof event !== "object") return JSON.stringify(line);
-  if (event.type === "finding" || event.type === "error") {
-    const what = event.type === "error" ? "error" : (event.severity ?? "finding");
-    return `${what}: ${event.message ?? JSON.stringify(event)}`;
+  if (!isEvent(line)) return JSON.stringify(line);
+  if (line.type === "finding" || line.type === "error") {
+    const what = line.type === "error" ? "error" : (line.severity ?? "finding");
+    return `${what}: ${line.message ?? JSON.stringify(line)}`;
   }
-  if (event.type === "progress" && Number.isFinite(event.content_bytes)) return progressOf(event);
-  if (event.type === "result") return resultOf(line.step, event);
-  if (event.type === "mode" && event.reason) return `mode: ${event.reason}`;
-  return JSON.stringify(event);
+  if (line.type === "progress" && Number.isFinite(line.content_bytes)) return progressOf(line);
+  if (line.type === "result") return resultOf(line);
+  if (line.type === "mode" && line.reason) return `mode: ${line.reason}`;
+  const { time_s, stream, ...rest } = line;
+  return JSON.stringify(rest);
 }
 
 function progressOf(event) {
@@ -282,8 +282,8 @@ function progressOf(event) {
   return `${stepOf(event.phase)}: ${share}, ${done} of ${bytes(event.total_bytes)}`;
 }
 
-function resultOf(step, event) {
-  const parts = [`${event.command ?? step}: done, exit code ${event.exit_code}`];
+function resultOf(event) {
+  const parts = [`${event.command ?? event.step}: done, exit code ${event.exit_code}`];
   if (Number.isFinite(event.content_bytes)) parts.push(bytes(event.content_bytes));
   if (Number.isFinite(event.archive_bytes)) parts.push(`archive ${bytes(event.archive_bytes)}`);
   if (Number.isFinite(event.elapsed_s)) parts.push(duration(event.elapsed_s));

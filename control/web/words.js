@@ -113,7 +113,7 @@ export function healthOf(volume, plan, now_s) {
     const inRow = volume.failures > 1 ? `, ${volume.failures} in a row` : "";
     return { tone: "bad", word: `${word}${inRow}`, rank: 0 };
   }
-  if (volume.last_success_s === null) return { tone: "idle", word: "never run", rank: 2 };
+  if (volume.last_success_s === null) return { tone: "idle", word: "no backup yet", rank: 2 };
   const period = periodOf(plan);
   const age_s = now_s - volume.last_success_s;
   if (period !== null && age_s > 2 * period.number * PERIOD_S[period.unit]) {

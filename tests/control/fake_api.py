@@ -342,7 +342,7 @@ def log_lines(count: int) -> list[dict[str, Any]]:
                 "type": "finding", "code": "changed", "severity": "warning",
                 "message": f"srv/mail/box{each}: it changed while it was read",
             }  # fmt: skip
-        lines.append({"time_s": start_s + each, "step": "pack", "stream": "event", "event": event})
+        lines.append({"time_s": start_s + each, "step": "pack", "stream": "event"} | event)
     lines.append({"time_s": start_s, "step": "pack", "stream": "stderr", "text": EVIL})
     return lines
 

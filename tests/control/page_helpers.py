@@ -94,7 +94,7 @@ class Reader:
 
     def rows(self) -> list[str]:
         """Return the names of the volumes that are shown, in order."""
-        return self.page.locator(".volumes tbody tr:not([hidden]) .plan-name").all_inner_texts()
+        return self.page.locator(".volumes tbody tr:not([hidden]) .plan-name").all_text_contents()
 
     def row(self, plan: str) -> str:
         """Return what finds the row of a volume."""

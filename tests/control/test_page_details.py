@@ -249,11 +249,11 @@ def test_progress_in_a_log_takes_one_line(reader: Reader, fake: Fake) -> None:
 def test_a_log_is_text_whatever_is_in_it(reader: Reader, fake: Fake) -> None:
     odd: list[dict[str, object]] = [
         {"time_s": 1.0, "step": "pack", "stream": "stderr", "text": EVIL},
-        {"time_s": 2.0, "step": "pack", "stream": "event", "event": {"type": EVIL}},
-        {"time_s": 3.0, "step": EVIL, "stream": "event", "event": {"type": "result"}},
-        {"time_s": 4.0, "step": "pack", "stream": "event", "event": {"type": "finding"}},
-        {"time_s": 5.0, "step": "pack", "stream": "event", "event": None},
-        {"time_s": 6.0, "step": "pack", "stream": "event", "event": {"type": "progress"}},
+        {"time_s": 2.0, "step": "pack", "stream": "event", "type": EVIL},
+        {"time_s": 3.0, "step": EVIL, "stream": "event", "type": "result"},
+        {"time_s": 4.0, "step": "pack", "stream": "event", "type": "finding"},
+        {"time_s": 5.0, "step": "pack", "stream": "event"},
+        {"time_s": 6.0, "step": "pack", "stream": "event", "type": "progress"},
         {"time_s": 7.0, "step": "pack", "stream": "master"},
     ]
     fake.logs[1] = odd
@@ -272,7 +272,7 @@ def test_of_a_very_long_log_the_end_is_shown(reader: Reader, fake: Fake) -> None
     log = reader.page.get_by_role("log")
     expect(log.locator("li").last).to_contain_text("line 12344", timeout=30_000)
     assert log.locator("li").count() == 5000
-    expect(reader.page.locator(".above")).to_contain_text("The last 5,000 lines")
+    expect(reader.page.locator(".above")).to_contain_text("The last 5,000 lines. All: onggi logs 1")
 
 
 def test_a_run_tells_what_became_of_it(reader: Reader, fake: Fake) -> None:

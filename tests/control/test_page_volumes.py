@@ -54,7 +54,7 @@ def test_every_volume_tells_its_age_and_how_it_is_in_words(reader: Reader) -> No
         "scratch": ("28 hours ago", "lost"),
         "documents": ("3 hours ago", "with warnings"),
         "archive-of-2019": ("6 days ago", "late"),
-        "new-disk": ("never", "never run"),
+        "new-disk": ("never", "no backup yet"),
         "laptop": ("11 days ago", "paused"),
         "music": ("28 hours ago", "last run cancelled"),
         LONG: ("3 hours ago", "succeeded"),
