@@ -114,5 +114,8 @@ def _notify_systemd(state: str) -> None:
     if not address:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
-        told.connect("\0" + address[1:] if address.startswith("@") else address)
-        told.send(state.encode())
+        try:
+            told.connect("\0" + address[1:] if address.startswith("@") else address)
+            told.send(state.encode())
+        except OSError as error:
+            logging.warning("can't tell systemd at %s: %s", address, error)

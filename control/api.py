@@ -5,13 +5,14 @@ Owns: which path asks what, and which error is which status. Must not know what 
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
@@ -26,6 +27,7 @@ _STATUS: tuple[tuple[type[ControlError], int], ...] = (
     (ConflictError, 409),
 )
 _MOST_BODY_BYTES = 8 * 1024 * 1024
+_MOST_NUMBER = 2**63 - 1  # that the database has
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _Ask = Callable[[Request, Any], Any]
@@ -51,6 +53,12 @@ def _routes(service: Service) -> list[BaseRoute]:
 
     def name(request: Request) -> str:
         return str(request.path_params["name"])
+
+    def number(request: Request) -> int:
+        found = int(request.path_params["run"])
+        if found > _MOST_NUMBER:
+            raise NotFoundError(f"there is no run {found}; `onggi history` lists them")
+        return found
 
     def flag(body: Any, key: str) -> bool:
         value = body.get(key, False)
@@ -78,7 +86,7 @@ def _routes(service: Service) -> list[BaseRoute]:
 
     def log(request: Request, _: Any) -> Any:
         start = _number(request.query_params.get("from", "0"))
-        return service.log(request.path_params["run"], start)
+        return service.log(number(request), start)
 
     get: dict[str, _Ask] = {
         "/api/status": lambda _, __: service.status(),
@@ -86,7 +94,7 @@ def _routes(service: Service) -> list[BaseRoute]:
         "/api/plans/{name}": lambda asked, _: service.plan(name(asked)),
         "/api/plans/{name}/archives": lambda asked, _: service.archives(name(asked)),
         "/api/runs": runs,
-        "/api/runs/{run:int}": lambda asked, _: service.run(asked.path_params["run"]),
+        "/api/runs/{run:int}": lambda asked, _: service.run(number(asked)),
         "/api/runs/{run:int}/log": log,
         "/api/archive-map": lambda asked, _: service.archive_map(
             asked.query_params.get("path", "")
@@ -106,7 +114,7 @@ def _routes(service: Service) -> list[BaseRoute]:
         ),
         "/api/plans/{name}/mount": lambda asked, _: service.mount(name(asked)),
         "/api/plans/{name}/umount": lambda asked, _: service.umount(name(asked)),
-        "/api/runs/{run:int}/cancel": lambda asked, _: service.cancel(asked.path_params["run"]),
+        "/api/runs/{run:int}/cancel": lambda asked, _: service.cancel(number(asked)),
     }
     return [
         Route("/metrics", metrics),
@@ -137,6 +145,10 @@ def _answer(ask: _Ask, status: int = 200) -> Callable[[Request], Awaitable[Respo
         except ControlError as error:
             code = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
             return JSONResponse({"error": str(error)}, code)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody is there to read it
+        except asyncio.CancelledError:  # the request did not come to its end before the server did
+            return JSONResponse({"error": "the server ends"}, 503)
         return JSONResponse(found, status)
 
     return respond

@@ -240,9 +240,9 @@ class Master:
             is_what = f"over ({run.state})" if run.state.is_final else "ending already"
             raise TransitionError(f"run {run_id} is {is_what}")
         if run.state is State.RUNNING:
-            return self._stop(run, now_s, why or "it was cancelled")
+            return self._stop(run, now_s, why or "by hand")
         run = self.database.happen(
-            run, Happening.CANCEL, now_s, message=why or "it was cancelled before it started"
+            run, Happening.CANCEL, now_s, message=why or "by hand, before it started"
         )
         self._finish(run)
         return run

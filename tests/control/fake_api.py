@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import threading
 import time
@@ -71,7 +72,7 @@ class Fake:
 
     def add(self, name: str, source: str, **fields: Any) -> Volume:
         """Add a plan that never ran."""
-        given = {"target": "/backup/vault", "every": "1d", "at": "02:00", **fields}
+        given: dict[str, Any] = {"target": "/backup/vault", "every": "1d", "at": "02:00", **fields}
         volume = Volume(Plan(name, source, timezone="Europe/Berlin", **given))
         if not volume.plan.is_paused:
             volume.next_due_s = time.time() + 5.4 * 3600
@@ -301,7 +302,8 @@ class Fake:
             try:
                 if path in self.problems:
                     raise FakeError(*self.problems[path])
-                return JSONResponse(handler(request))
+                # Paths may have lone surrogates in them, which JSON can have, and UTF-8 can't.
+                return Response(json.dumps(handler(request)), media_type="application/json")
             except FakeError as error:
                 return JSONResponse({"error": str(error)}, error.status)
 

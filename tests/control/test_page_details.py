@@ -90,6 +90,16 @@ def test_archives_are_listed_the_newest_first_and_more_on_demand(
     expect(reader.page.get_by_role("heading", name="30 archives")).to_be_visible()
 
 
+def test_a_path_that_is_no_unicode_breaks_no_page(reader: Reader, fake: Fake) -> None:
+    fake.archives["mail"][0]["path"] = "/backup/\udcff/mail/odd.onggi"
+    fake.logs[1] = [{"time_s": 1.0, "step": "pack", "stream": "stderr", "text": "\udcff"}]
+    reader.open("#/plan/mail")
+    expect(reader.page.locator(".rows.archives tbody tr")).to_have_count(10)
+    expect(reader.page.locator(".rows.archives tbody tr").first).to_contain_text("odd.onggi")
+    reader.open("#/run/1")
+    expect(reader.page.get_by_role("log").locator("li")).to_have_count(1)
+
+
 def test_a_plan_that_never_ran_says_so(reader: Reader) -> None:
     reader.open("#/plan/new-disk")
     expect(reader.page.get_by_text("No archive yet. The first backup makes one.")).to_be_visible()

@@ -533,7 +533,7 @@ def test_a_run_is_cancelled_at_work_and_while_it_waits(shared: Site) -> None:
     assert lines(onggi.ok("cancel", second)) == [f"run {second} is cancelled"]
     assert onggi.ok("cancel", run, "--json").result["run"]["state"] == "cancelling"
     found = shared.ended(run)
-    assert (found["state"], found["message"]) == ("cancelled", "it was cancelled")
+    assert (found["state"], found["message"]) == ("cancelled", "by hand")
     assert not Path(f"/proc/{pid}").exists()
     assert shared.files(name) == []
     for number in (run, second):
@@ -909,6 +909,24 @@ def test_over_http_only_who_knows_the_token_gets_something(site: Site) -> None:
     site.check("seen")
 
 
+def test_whatever_comes_to_its_socket_the_server_goes_on(shared: Site) -> None:
+    start = b"POST /api/plans HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+    for request in (
+        b"",
+        b"\x00\xff no HTTP\r\n\r\n",
+        start[:20],
+        start,
+        start.replace(b"100", b"1"),
+    ):
+        with socket.socket(socket.AF_UNIX) as rude:
+            rude.connect(os.fspath(shared.socket))
+            rude.sendall(request)
+    for words in (("logs", 2**63), ("cancel", 10**30)):
+        assert "there is no run" in shared.onggi.fails(2, *words).err
+    shared.onggi.ok("status")
+    assert "Traceback" not in shared.said
+
+
 # --- systemd -------------------------------------------------------------------------------------
 
 
@@ -936,3 +954,5 @@ def test_systemd_is_told_when_the_server_answers(is_abstract: bool, site: Site) 
         assert told.recv(1000) == b"READY=1"
         site.onggi.ok("status")
         site.stop()
+    site.serve(prefix=("env", "NOTIFY_SOCKET=/nowhere"))
+    assert "can't tell systemd at /nowhere" in site.said
