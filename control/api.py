@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from .errors import BadPlanError, ConflictError, ControlError, NotFoundError
@@ -144,14 +144,19 @@ def _answer(ask: _Ask, status: int = 200) -> Callable[[Request], Awaitable[Respo
                 found = await found
         except ControlError as error:
             code = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
-            return JSONResponse({"error": str(error)}, code)
+            return _json({"error": str(error)}, code)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody is there to read it
         except asyncio.CancelledError:  # the request did not come to its end before the server did
-            return JSONResponse({"error": "the server ends"}, 503)
-        return JSONResponse(found, status)
+            return _json({"error": "the server ends"}, 503)
+        return _json(found, status)
 
     return respond
+
+
+def _json(value: object, status: int) -> Response:
+    """Return a response; paths and lines that are no UTF-8 are lone surrogates, escaped in it."""
+    return Response(json.dumps(value), status, media_type="application/json")
 
 
 async def _body(request: Request) -> dict[str, Any]:
@@ -167,7 +172,7 @@ async def _body(request: Request) -> dict[str, Any]:
         return {}
     try:
         body: Any = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise BadPlanError("the request is no JSON") from None
     if type(body) is not dict:
         raise BadPlanError("the request is no JSON object")

@@ -285,12 +285,13 @@ class Master:
         self._progress.pop(run.run_id, None)
         why = self._stopping.pop(run.run_id, run.message)
         happening, message = _happening(run, event, self._retries(run))
+        archive = event.archive or (run.archive if run.kind is Kind.VERIFY else "")
         known: dict[str, object] = {
-            "archive": event.archive or (run.archive if run.kind is Kind.VERIFY else ""),
+            "archive": archive,
             "content_bytes": event.content_bytes,
             "archive_bytes": event.archive_bytes,
             "findings": event.findings,
-            "verified": event.verified,
+            "verified": event.verified if archive else None,
             "exit_code": event.exit_code,
             "message": why if happening is Happening.STOPPED else message,
         }

@@ -65,7 +65,9 @@ export function momentAgo(time_s, now_s) {
 
 export const planHref = (plan) => `#/plan/${encodeURIComponent(plan)}`;
 export const runHref = (run_id) => `#/run/${run_id}`;
-export const archiveHref = (plan, path) => `${planHref(plan)}/archive/${encodeURIComponent(path)}`;
+// A path that is no Unicode can't stand in an address: its link says that there is no such archive.
+export const archiveHref = (plan, path) =>
+  `${planHref(plan)}/archive/${encodeURIComponent(path.toWellFormed())}`;
 export const historyHref = (plan, isFailed) => {
   const asked = new URLSearchParams();
   if (plan !== "") asked.set("plan", plan);
