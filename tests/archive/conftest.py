@@ -172,12 +172,13 @@ class MemorySink:
         self.position = 0
 
     def put(self, content_offset: int, content: bytes) -> None:
-        """Keep a copy."""
+        """Keep a copy; many threads may do so, where it need not be in order."""
         if self.in_order:
             assert content_offset == self.position
-        self.position = content_offset + len(content)
-        assert self.position <= len(self.data), "beyond the end of the volume"
-        self.data[content_offset : self.position] = content
+        end = content_offset + len(content)
+        assert end <= len(self.data), "beyond the end of the volume"
+        self.data[content_offset:end] = content
+        self.position = end
 
     def put_zeros(self, content_offset: int, length: int) -> None:
         """Write zeros."""
