@@ -263,7 +263,7 @@ def main() -> int:
         print(f"{args.image}: no such image; make one with corpus.py", file=sys.stderr)
         return 2
     work: Path = args.work / "control"
-    state: Path = (args.state or work) / "state"
+    state: Path = (args.state or work) / "onggi-bench-state"  # it is emptied
     for folder in (work, state):
         shutil.rmtree(folder, ignore_errors=True)  # of an earlier run
         folder.mkdir(parents=True)

@@ -282,6 +282,8 @@ def _tcp_socket(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listening = socket.create_server((host, port), family=family)
+        # asyncio does so for its own sockets alone; or each answer waits 40 ms for the next.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except OSError as error:
         raise ConflictError(f"can't listen at {host}:{port}: {error.strerror or error}") from None
     return listening
