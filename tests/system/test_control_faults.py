@@ -250,8 +250,8 @@ def test_with_a_full_disk_the_server_goes_on_says_so_and_loses_nothing(site: Sit
         for words in (("run", "before"), ("plan", "pause", "before"), ("plan", "rm", "before")):
             ran = site.onggi.fails(6, *words)
             assert "the server's database can't be written" in ran.err
-        for words in (("status",), ("history",), ("plan", "show", "home"), ("logs", "1")):
-            site.onggi.ok(*words)
+        for line in ("status", "history", "plan show home", "logs 1"):
+            site.onggi.ok(*line.split())
         until(lambda: time.time() > at_s)
         until(lambda: site.said.count("the server's database can't be written") > 1)
         assert site.run(run)["state"] == "running"
@@ -293,14 +293,15 @@ def test_a_disk_that_is_full_when_work_ends_and_the_server_too_costs_no_archive(
 def test_sixty_plans_that_are_due_at_once_are_each_made_up_once(site: Site) -> None:
     count = 60
     names = [f"p{number:02}" for number in range(count)]
-    targets = [site.folder / f"t{number}" for number in range(3)]
+    targets = [site.folder / f"t{number}" for number in range(6)]
     for target in targets:
         target.mkdir()
     plans = ""
     for number, name in enumerate(names):
         site.fill(name)
+        target = targets[number % len(targets)]
         plans += (
-            f'[plan.{name}]\nsource = "{site.source(name)}"\ntarget = "{targets[number % 3]}"\n'
+            f'[plan.{name}]\nsource = "{site.source(name)}"\ntarget = "{target}"\n'
             'every = "1h"\nverify = "never"\n'
         )
     site.serve()
