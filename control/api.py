@@ -174,7 +174,7 @@ async def _body(request: Request) -> dict[str, Any]:
         body: Any = json.loads(text)
     except (ValueError, RecursionError):
         raise BadPlanError("the request is no JSON") from None
-    if type(body) is not dict:
+    if not _is(dict, body):
         raise BadPlanError("the request is no JSON object")
     return cast(dict[str, Any], body)
 

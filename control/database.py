@@ -1,8 +1,8 @@
 """The master's memory: plans, runs, archives, in SQLite.
 
-Owns: the database file, its schema (in migrations/, applied when it is opened) and all SQL. Must
-not know what is due, nor who works. Belongs to one thread. What can't be undone by a crash: every
-method that changes something is one transaction, on disk when it returns (WAL, synchronous FULL).
+Owns: all SQL but that of the schema, which is `schema`'s. Must not know what is due, nor who
+works. Belongs to one thread. What can't be undone by a crash: every method that changes something
+is one transaction, on disk when it returns.
 """
 
 from __future__ import annotations
@@ -10,20 +10,17 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
-
-from yoyo import get_backend, read_migrations
 
 from .errors import ConflictError, NotFoundError, StateError
 from .model import ACTIVE, BEGINNINGS, Happening, Kind, Reason, Run, State, after
 from .plan import Plan
 from .plan_check import plan_from
+from .schema import open_database
 
-_MIGRATIONS = Path(__file__).parent / "migrations"
 _FIELDS = tuple(field.name for field in fields(Run))
 _COLUMNS = ", ".join(_FIELDS)
 _FAILED = "('failed', 'lost', 'missed')"
@@ -87,13 +84,18 @@ class Database:
     """
 
     def __init__(self, path: Path) -> None:
-        _migrate(path)
-        self._sql = _connect(path)
+        self._sql = open_database(path)
         self._read: dict[str, Plan] = {}  # by their text: to check it takes a while
 
     def close(self) -> None:
         """Close it."""
         self._sql.close()
+
+    @contextmanager
+    def together(self) -> Generator[None]:
+        """Have all that is changed meanwhile be one transaction."""
+        with self._change():
+            yield
 
     # --- plans -------------------------------------------------------------------------------
 
@@ -433,6 +435,9 @@ class Database:
 
     @contextmanager
     def _change(self) -> Generator[None]:
+        if self._sql.in_transaction:  # of `together`
+            yield
+            return
         try:
             self._sql.execute("BEGIN IMMEDIATE")
             try:
@@ -464,35 +469,3 @@ def _run(row: sqlite3.Row) -> Run:
     known["state"] = State(known["state"])
     known["verified"] = None if known["verified"] is None else bool(known["verified"])
     return Run(**known)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    try:
-        sql = sqlite3.connect(path, isolation_level=None, timeout=10)
-        sql.row_factory = sqlite3.Row
-        sql.execute("PRAGMA journal_mode = WAL")
-        sql.execute("PRAGMA synchronous = FULL")
-    except sqlite3.Error as error:
-        raise StateError(f"{path}: {error}") from None
-    return sql
-
-
-def _migrate(path: Path) -> None:
-    """Bring the schema of a database up to date, or make it."""
-    try:
-        with suppress(OSError):  # of which SQLite tells
-            path.touch(mode=0o600)  # it has what messages are sent by, passwords too
-        backend = get_backend(f"sqlite:///{quote(str(path.absolute()))}")
-        try:
-            migrations = read_migrations(str(_MIGRATIONS))
-            # The lock of a process that was killed stays; whoever calls this has the folder alone.
-            backend.break_lock()
-            with backend.lock():
-                known = {migration.hash for migration in migrations}
-                if set(backend.get_applied_migration_hashes()) - known:
-                    raise StateError(f"{path} was made by a newer Onggi; update this one")
-                backend.apply_migrations(backend.to_apply(migrations))
-        finally:
-            backend.connection.close()
-    except sqlite3.Error as error:
-        raise StateError(f"{path}: {error}") from None

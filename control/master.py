@@ -301,17 +301,19 @@ class Master:
                 pause_s = self._settings.first_pause_s * 4.0 ** (run.attempt - 1)
             known["not_before_s"] = now_s + min(pause_s, _MOST_PAUSE_S)
         made = run.kind is Kind.BACKUP and bool(event.archive)
-        try:
-            then = self.database.end(
-                run, happening, now_s, made=made, removed=event.removed, known=known
-            )
-        except ConflictError:  # another run of it waits already: that is the next attempt
-            then = self.database.end(
-                run, Happening.FAIL, now_s, made=made, removed=event.removed, known=known
-            )
+        with self.database.together():  # or a crash could come between an end and what follows
+            try:
+                then = self.database.end(
+                    run, happening, now_s, made=made, removed=event.removed, known=known
+                )
+            except ConflictError:  # another run of it waits already: that is the next attempt
+                then = self.database.end(
+                    run, Happening.FAIL, now_s, made=made, removed=event.removed, known=known
+                )
+            if then.state.is_final:
+                self._follow(then, now_s)
         if then.state.is_final:
             self._finish(then)
-            self._follow(then, now_s)
 
     def _retries(self, run: Run) -> int:
         stored = self._stored.get(run.plan)

@@ -39,6 +39,7 @@ CREATE TABLE runs (
 );
 
 CREATE INDEX runs_of_plan ON runs (plan, run_id);
+CREATE INDEX runs_by_state ON runs (plan, kind, state);
 CREATE INDEX runs_that_failed ON runs (run_id) WHERE state IN ('failed', 'lost', 'missed');
 CREATE INDEX runs_that_are_open ON runs (due_s) WHERE state IN ('pending', 'running', 'cancelling');
 

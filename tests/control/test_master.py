@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from onggi.control import messages
-from onggi.control.errors import ConflictError, NotFoundError, TransitionError
+from onggi.control.errors import ConflictError, NotFoundError, StateError, TransitionError
 from onggi.control.messages import Ended, Progressed
 from onggi.control.model import Kind, Reason, State
 from onggi.control.plan import Keep, Verify
@@ -436,3 +436,23 @@ def test_a_plan_at_work_is_not_removed_and_one_that_waits_is(desk: Callable[...,
     one.end(work, NOON + 5)
     one.master.tick(NOON + DAY)
     assert [one.database.run(each.run_id).plan for each in one.works()] == [busy]
+
+
+def test_an_end_and_what_follows_from_it_are_one(
+    desk: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = desk(make_plan())
+    one.master.tick(NOON)
+
+    def full(*_: object) -> None:
+        raise StateError("no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(one.database, "add_runs", full)
+        with pytest.raises(StateError):
+            one.master.lose_others(set(), NOON + 1)
+    assert one.states() == [R], "or it would be lost, and nothing made up for it"
+    assert one.over == []
+    one.master.lose_others(set(), NOON + 2)
+    assert one.states() == [L, P]
+    assert [run.state for run in one.over] == [L]
