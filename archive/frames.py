@@ -16,6 +16,7 @@ from .reader import Content, UnitReader
 
 CACHE_BYTES = 64 * 1024 * 1024
 _CROSSINGS = 64  # ends of frames that are remembered, to tell who reads in order
+_LATE_BYTES = 2 * 1024 * 1024  # how far behind who reads in order a late read may be
 _EDGE = 16  # one part of so many of a frame is near its end, or its start
 
 _Key = tuple[object, int, int]
@@ -76,6 +77,14 @@ class FrameStore:
                 return
             slot = self._held[key] = _Slot()
         self._pool.submit(self._ahead, key, slot, decode)
+
+    def drop(self, key: _Key) -> None:
+        """Keep a frame no longer, if it is kept."""
+        with self._lock:
+            slot = self._held.get(key)
+            if slot is not None and slot.content is not None:
+                del self._held[key]
+                self._held_bytes -= len(slot.content)
 
     def close(self) -> None:
         """End the threads that decode ahead; nothing is decoded ahead from then on."""
@@ -152,6 +161,7 @@ class FrameCache:
         most = self._store.cache_bytes // 2 // geometry.frame_bytes
         self._ahead = min(self._store.ahead, most)
         self._edge_bytes = geometry.frame_bytes // _EDGE
+        self._behind = 2 + _LATE_BYTES // geometry.frame_bytes
 
     @property
     def content_bytes(self) -> int:
@@ -231,6 +241,9 @@ class FrameCache:
                 edges.popitem(last=False)
             if beyond not in edges:
                 return
+        # Who reads in order does not come back soon, and others get it from the kernel: what is
+        # decoded into its memory finds that in the processor's cache.
+        self._store.drop((self._owner, *divmod(position - 1 - self._behind, self._per_unit)))
         end = min(position + self._ahead, self._frame_count)
         for number in range(position, end):
             unit, frame = divmod(number, self._per_unit)

@@ -341,6 +341,23 @@ def test_who_reads_over_the_end_of_a_frame_finds_the_next_ones_decoded(ahead: Ah
         assert ahead.decoded() == set(range(min(number + AHEAD + 1, len(KEYS))))
 
 
+def test_frames_far_behind_who_reads_in_order_are_not_kept(
+    archive: Archive, decodes: Decodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onggi.archive.frames._LATE_BYTES", 2 * FRAME)
+    made = Ahead(archive, decodes)
+    made.read(0, 10)  # by chance, some time before
+    for number in range(5, 12):
+        made.read(number, 0, FRAME)
+    assert made.decoded() == {0, *range(5, len(KEYS))}
+    kept = {unit * PER_UNIT + frame for _, unit, frame in made.store._held}
+    assert kept == {0, *range(8, len(KEYS))}
+    assert made.store._held_bytes == sum(
+        len(slot.content or b"") for slot in made.store._held.values()
+    )
+    made.store.close()
+
+
 def test_the_start_of_a_frame_may_be_read_before_the_end_of_the_one_before(ahead: Ahead) -> None:
     ahead.read(5, 0)
     ahead.read(4, FRAME // 2)
