@@ -292,6 +292,7 @@ def test_an_error_is_shown_until_it_is_closed(browser: Browser) -> None:
 
 
 def test_impatient_clicks_ask_once(reader: Reader, fake: Fake) -> None:
+    reader.page.wait_for_selector('[aria-label="Run mail now"]')
     reader.page.evaluate(
         """() => {
             const button = document.querySelector('[aria-label="Run mail now"]');
