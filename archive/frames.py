@@ -178,8 +178,10 @@ class FrameCache:
         pieces = self.pieces(content_offset, size)
         return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
 
-    def pieces(self, content_offset: int, size: int) -> list[memoryview]:
+    def pieces(self, content_offset: int, size: int, *, once: bool = False) -> list[memoryview]:
         """Return the same as `read` in pieces, which are not copied.
+
+        With `once`, who asks keeps it, and does not come back for it soon.
 
         Raises:
             DamagedError, SourceError: as `read`.
@@ -189,7 +191,7 @@ class FrameCache:
         while content_offset < end:
             unit, frame, at = self._content.geometry.locate(content_offset)
             if self._ahead:
-                self._look_ahead(unit * self._per_unit + frame, at, at + end - content_offset)
+                self._look_ahead(unit * self._per_unit + frame, at, at + end - content_offset, once)
             content = memoryview(self._frame(unit, frame))
             piece = content[at : at + end - content_offset]
             found.append(piece)
@@ -219,18 +221,18 @@ class FrameCache:
     def _frame(self, unit: int, frame: int) -> bytes:
         return self._store.get((self._owner, unit, frame), lambda: self._decode(unit, frame))
 
-    def _look_ahead(self, position: int, start: int, end: int) -> None:
+    def _look_ahead(self, position: int, start: int, end: int, once: bool) -> None:
         """Have the next frames decoded, if somebody reads over the edge of a frame.
 
         Reads of the kernel come in any order, so that the end of a frame may be read after the
         start of the next. That two neighbours are read tells nothing: it happens by chance, too.
         """
         if start < self._edge_bytes:
-            self._reach(2 * position, 2 * position - 1, position + 1)
+            self._reach(2 * position, 2 * position - 1, position + 1, once)
         if end > self._content.geometry.frame_bytes - self._edge_bytes:
-            self._reach(2 * position + 1, 2 * position + 2, position + 2)
+            self._reach(2 * position + 1, 2 * position + 2, position + 2, once)
 
-    def _reach(self, edge: int, beyond: int, position: int) -> None:
+    def _reach(self, edge: int, beyond: int, position: int, once: bool) -> None:
         """Remember that an edge was read; if what is beyond was too, decode from a frame on."""
         edges = self._edges
         with self._edges_lock:
@@ -241,9 +243,9 @@ class FrameCache:
                 edges.popitem(last=False)
             if beyond not in edges:
                 return
-        # Who reads in order does not come back soon, and others get it from the kernel: what is
-        # decoded into its memory finds that in the processor's cache.
-        self._store.drop((self._owner, *divmod(position - 1 - self._behind, self._per_unit)))
+        if once:  # what is decoded into its memory finds that in the processor's cache
+            behind = position - 1 - self._behind
+            self._store.drop((self._owner, *divmod(behind, self._per_unit)))
         end = min(position + self._ahead, self._frame_count)
         for number in range(position, end):
             unit, frame = divmod(number, self._per_unit)

@@ -78,8 +78,12 @@ class View:
         pieces = self.pieces(entry, member_offset, size)
         return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
 
-    def pieces(self, entry: Entry, member_offset: int, size: int) -> list[memoryview]:
+    def pieces(
+        self, entry: Entry, member_offset: int, size: int, *, once: bool = False
+    ) -> list[memoryview]:
         """Return the same as `read` in pieces, which are not copied.
+
+        With `once`, who asks keeps them, and does not come back for them soon.
 
         Raises:
             BadUseError: as `read`.
@@ -90,7 +94,7 @@ class View:
         if member_offset >= end:
             return []
         if not entry.is_mapped:
-            return self._frames.pieces(entry.first + member_offset, end - member_offset)
+            return self._frames.pieces(entry.first + member_offset, end - member_offset, once=once)
         pieces: list[memoryview] = []
         at = member_offset
         for run in self.tree.runs_from(entry, member_offset):
@@ -101,7 +105,7 @@ class View:
             if start > at:
                 pieces.append(memoryview(bytes(start - at)))
             within = start - run.member_offset
-            pieces += self._frames.pieces(run.content_offset + within, stop - start)
+            pieces += self._frames.pieces(run.content_offset + within, stop - start, once=once)
             at = stop
         if at < end:
             pieces.append(memoryview(bytes(end - at)))

@@ -110,15 +110,19 @@ class VolumeView:
         pieces = self.pieces(entry, member_offset, size)
         return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
 
-    def pieces(self, entry: Entry, member_offset: int, size: int) -> list[memoryview]:
+    def pieces(
+        self, entry: Entry, member_offset: int, size: int, *, once: bool = False
+    ) -> list[memoryview]:
         """Return the same as `read` in pieces, which are not copied.
+
+        With `once`, who asks keeps them, and does not come back for them soon.
 
         Raises:
             BadUseError: as `read`.
         """
         if not entry.is_file or member_offset < 0 or size < 0:
             raise BadUseError("only files can be read, from 0 on")
-        return self._frames.pieces(member_offset, size)
+        return self._frames.pieces(member_offset, size, once=once)
 
     def data(self, entry: Entry, member_offset: int) -> Iterator[tuple[int, int]]:
         """Yield (offset, length) of the data that ends behind an offset, in order.

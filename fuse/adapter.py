@@ -240,7 +240,9 @@ class Mount(mfusepy.FUSE):
             return -errno.ENOENT
         if fip.contents.fh != node.serial:  # another archive has its place by now
             return -errno.ESTALE
-        pieces = node.pieces(offset, size)
+        # What is read past the kernel's cache may be wanted again, by others too.
+        once = not fip.contents.flags & os.O_DIRECT
+        pieces = node.pieces(offset, size, once=once)
         if not pieces:
             return 0
         done = 0

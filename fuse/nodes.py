@@ -37,8 +37,10 @@ class View(Protocol):
         """Yield (name, entry) of the children from one on, no hard links, in a fixed order."""
         ...
 
-    def pieces(self, entry: Entry, member_offset: int, size: int) -> list[memoryview]:
-        """Return bytes of a file in pieces, fewer at its end."""
+    def pieces(
+        self, entry: Entry, member_offset: int, size: int, *, once: bool
+    ) -> list[memoryview]:
+        """Return bytes of a file in pieces, fewer at its end; `once` if who asks keeps them."""
         ...
 
     def data(self, entry: Entry, member_offset: int) -> Iterator[tuple[int, int]]:
@@ -103,8 +105,8 @@ class Node(Protocol):
         """
         ...
 
-    def pieces(self, offset: int, size: int) -> list[memoryview]:
-        """Return its bytes in pieces, fewer at its end.
+    def pieces(self, offset: int, size: int, *, once: bool) -> list[memoryview]:
+        """Return its bytes in pieces, fewer at its end; `once` if who asks keeps them.
 
         Raises:
             OSError: it is no file.
@@ -158,11 +160,11 @@ class EntryNode(NamedTuple):
             raise _error(errno.ENOTDIR)
         self.shown.give(self.entry, number, take)
 
-    def pieces(self, offset: int, size: int) -> list[memoryview]:
+    def pieces(self, offset: int, size: int, *, once: bool) -> list[memoryview]:
         """Return its bytes in pieces."""
         if not self.entry.is_file:
             raise _error(errno.EISDIR if self.entry.is_directory else errno.EINVAL)
-        return self.shown.view.pieces(self.entry, offset, size)
+        return self.shown.view.pieces(self.entry, offset, size, once=once)
 
     def seek(self, offset: int, whence: int) -> int:
         """Return where data or a hole begins."""

@@ -145,7 +145,7 @@ class _Directory:
     serial = 0
     is_directory = True
 
-    def pieces(self, offset: int, size: int) -> list[memoryview]:
+    def pieces(self, offset: int, size: int, *, once: bool) -> list[memoryview]:
         raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
 
     def seek(self, offset: int, whence: int) -> int:

@@ -281,6 +281,7 @@ def test_a_frame_is_decoded_once_though_eight_read_it_at_once(
     words = (sys.executable, "-c", _READ_ALL, str(server.place / "volume.img"))
     children = [subprocess.Popen(words) for _ in range(READERS)]
     assert [each.wait(60) for each in children] == [0] * READERS
+    run(*words)  # nor when one comes late
     run(*COMMAND, "umount", server.place)
     child.wait(20)
     # Where in the archive it read, and how much; pages of the index are small.
