@@ -66,15 +66,16 @@ SQUASHFS_PROGRAMS = {"mksquashfs": "squashfs-tools", "squashfuse_ll": "squashfus
 def measure_sequential(setup: MountSetup, peers: list[str], results: MountResults) -> None:
     """Compare reading a volume from start to end with decoding it in memory, and squashfuse."""
     ours = volume(setup)
-    probes = [setup.dd(ours), setup.decode(ours)]
+    probes = [setup.dd(ours), setup.decode(ours), setup.dd_holes()]
     if "squashfuse_ll" in peers:
         probes.append(setup.dd(setup.archives.squashfs(setup.image, "volume")))
     measured = setup.run(probes)
     results.add(measured, probes)
-    mine, decode, *squashfuse = [one.series for one in measured]
+    mine, decode, holes, *squashfuse = [one.series for one in measured]
     for one in (mine, decode, *squashfuse):
         results.rate(one, setup.image.stat().st_size)
     results.times_as_fast(mine, decode, DECODE_RATE)
+    results.limit(decode, holes)
     for other in squashfuse:
         results.times_as_fast(mine, other, SQUASHFS_RATE)
 

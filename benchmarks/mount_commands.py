@@ -110,12 +110,19 @@ class MountSetup:
             for probe, counted, told in zip(probes, samples, figures, strict=True)
         ]
 
-    def dd(self, mountable: Mountable, what: str = "dd") -> Probe:
-        """Read a mounted volume from start to end."""
+    def dd(self, mountable: Mountable, what: str = "dd", image: Path | None = None) -> Probe:
+        """Read a mounted volume, the image unless told which, from start to end."""
         file = self.place.folder / mountable.volume
         argv = ("dd", f"if={file}", "of=/dev/null", "bs=1M")
-        check = _SameFile(file, self.image)
+        check = _SameFile(file, image or self.image)
         return self._mounted(mountable, Command(f"{what}, {mountable.program}", argv, check=check))
+
+    def dd_holes(self) -> Probe:
+        """Read a mounted volume as large as the image, in which there is nothing to decode."""
+        image = self.scratch / "holes.img"
+        with image.open("wb") as file:
+            file.truncate(self.image.stat().st_size)
+        return self.dd(self.archives.onggi(image, "holes"), "dd of holes", image)
 
     def decode(self, mountable: Mountable) -> Probe:
         """Decode the frames of an archive in memory, without a mount."""

@@ -6,6 +6,7 @@ Owns wording and which quantities a row is made of. Knows no bar of its own.
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from pathlib import Path
 
 from harness import Series, ratio, series_table
@@ -41,6 +42,20 @@ class MountResults(Results):
         result = ratio(other, mine, "wall_s")
         what = f"{mine.name}, times as fast as {other.name}"
         self.rows.append(Row(what, result.median, str(result), bar))
+
+    def limit(self, decode: Series, serve: Series) -> None:
+        """Add how fast a mount is at most, against decoding alone, on processors that are busy.
+
+        As fast as if decoding and serving shared them without a gap, both as cheap as alone.
+        """
+        shares = [
+            alone / (alone + also)
+            for alone, also in zip(decode.values("cpu_s"), serve.values("cpu_s"), strict=True)
+        ]
+        median = statistics.median(shares)
+        shown = f"{median:.2f}x ({spread(min(shares), max(shares), 2)})"
+        what = f"{decode.name}: CPU / (the same + {serve.name}), the most that a mount can have"
+        self.rows.append(Row(what, median, shown, None))
 
     def figure(self, measured: Measured, key: str, what: str, unit: str, bar: Bar | None) -> None:
         """Add a figure that a command told itself."""
