@@ -34,6 +34,7 @@ _READ_AHEAD_BYTES = 16 * 1024 * 1024
 _MOST_BACKGROUND = 64
 _BLOCK_BYTES = 4096
 _MOST_NAME_BYTES = 255
+_NAMESPACES = (b"user.", b"trusted.", b"security.", b"system.")  # of attributes, see xattr(7)
 _MAX_THREADS_SINCE = 12
 _THREADS = "10"
 _DOTS = 2  # `.` and `..` come before all children
@@ -177,7 +178,8 @@ class Mount(mfusepy.FUSE):
         """Fill in a struct stat."""
         node = self._root.find(path.strip(b"/"))
         if node is None:
-            return -errno.ENOENT
+            name = path[path.rfind(b"/") + 1 :]
+            return -errno.ENAMETOOLONG if len(name) > _MOST_NAME_BYTES else -errno.ENOENT
         if not node.is_directory:
             self._unasked = 0
         ctypes.memmove(buf, node.status(), ctypes.sizeof(mfusepy.c_stat))
@@ -281,15 +283,18 @@ class Mount(mfusepy.FUSE):
         for found, content in node.attributes():
             if found == name:
                 return _give(content, value, size)
-        return -errno.ENODATA
+        return -errno.ENODATA if name.startswith(_NAMESPACES) else -errno.EOPNOTSUPP
 
     def listxattr(self, path: bytes, namebuf: Any, size: int) -> int:
         """Copy the names of extended attributes, or tell their length."""
         node = self._root.find(path.strip(b"/"))
         if node is None:
             return -errno.ENOENT
-        names = b"".join(name + b"\0" for name, _ in node.attributes())
-        return _give(names, namebuf, size)
+        names = [name for name, _ in node.attributes()]
+        # As any file system has it, or what copies attributes would fail at those.
+        if any(map(_is_trusted, names)) and mfusepy.fuse_get_context()[0]:
+            names = [name for name in names if not _is_trusted(name)]
+        return _give(b"".join(name + b"\0" for name in names), namebuf, size)
 
     def statfs(self, path: bytes, buf: Any) -> int:
         """Tell how much there is, and that nothing is free."""
@@ -328,6 +333,11 @@ class Mount(mfusepy.FUSE):
         if line not in self._told and len(self._told) < _MOST_LOGGED:
             self._told.add(line)
             log.error("%s", line)
+
+
+def _is_trusted(name: bytes) -> bool:
+    """Tell whether root alone may see an attribute."""
+    return name.startswith(b"trusted.")
 
 
 def _give(content: bytes, to: Any, size: int) -> int:
