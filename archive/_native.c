@@ -33,7 +33,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define REVISION 3 /* of the functions: what they take, give and do */
+#define REVISION 4 /* of the functions: what they take, give and do */
 
 #define WANT_ATTRIBUTES 1
 #define WANT_FILE_FLAGS 2
@@ -1344,6 +1344,34 @@ end:
     return result;
 }
 
+PyDoc_STRVAR(copy_doc, "copy(to, size, pieces, /)\n--\n\n"
+                       "Copy pieces, one behind the other, to an address; at most `size` bytes.\n\n"
+                       "Returns how many.");
+
+static PyObject *copy(PyObject *module, PyObject *arguments)
+{
+    unsigned long long to;
+    Py_ssize_t size, done = 0, count;
+    PyObject *pieces;
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "KnO!:copy", &to, &size, &PyList_Type, &pieces)) {
+        return NULL;
+    }
+    for (Py_ssize_t n = 0; n < PyList_Size(pieces) && done < size; n++) {
+        Py_buffer piece;
+        if (PyObject_GetBuffer(PyList_GetItem(pieces, n), &piece, PyBUF_SIMPLE) < 0) {
+            return NULL;
+        }
+        count = piece.len < size - done ? piece.len : size - done;
+        Py_BEGIN_ALLOW_THREADS
+        memcpy((char *)(uintptr_t)to + done, piece.buf, (size_t)count);
+        Py_END_ALLOW_THREADS
+        done += count;
+        PyBuffer_Release(&piece);
+    }
+    return PyLong_FromSsize_t(done);
+}
+
 /* --- the module ------------------------------------------------------------------------------- */
 
 static PyMethodDef methods[] = {
@@ -1352,6 +1380,7 @@ static PyMethodDef methods[] = {
     {"restore_rows", restore_rows, METH_VARARGS, restore_rows_doc},
     {"plan_files", plan_files, METH_VARARGS, plan_files_doc},
     {"fill_rows", fill_rows, METH_VARARGS, fill_rows_doc},
+    {"copy", copy, METH_VARARGS, copy_doc},
     {NULL, NULL, 0, NULL},
 };
 

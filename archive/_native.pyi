@@ -45,6 +45,7 @@ def fill_rows(
     gid: int,
     /,
 ) -> tuple[int, bool]: ...
+def copy(to: int, size: int, pieces: list[memoryview], /) -> int: ...
 def plan_files(
     found: Sequence[Found],
     first: int,

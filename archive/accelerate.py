@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .files import Found, Wanted
 
 # Of the functions below; one that was built from an older source is not used.
-REVISION = 3
+REVISION = 4
 
 # The fields of `files.Found`.
 Look = tuple[bytes, int, int, int, int, int, int, int, int, int, int, int, int, bytes, int]
@@ -103,6 +103,13 @@ class Native(Protocol):
 
         Returns the first row that was not taken, and whether libfuse takes no more. Otherwise it
         is not common, or its name not behind the one before, or there is none.
+        """
+        ...
+
+    def copy(self, to: int, size: int, pieces: list[memoryview], /) -> int:
+        """Copy pieces, one behind the other, to an address; at most `size` bytes.
+
+        Returns how many. The memory there must be able to take them; a piece must be contiguous.
         """
         ...
 

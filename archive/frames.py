@@ -10,8 +10,10 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import suppress
+from queue import SimpleQueue
 
+from .index import UnitRow
 from .reader import Content, UnitReader
 
 CACHE_BYTES = 64 * 1024 * 1024
@@ -19,18 +21,20 @@ _CROSSINGS = 64  # ends of frames that are remembered, to tell who reads in orde
 _LATE_BYTES = 2 * 1024 * 1024  # how far behind who reads in order a late read may be
 _EDGE = 16  # one part of so many of a frame is near its end, or its start
 
-_Key = tuple[object, int, int]
+_Key = tuple[object, int, int]  # whose it is, unit, frame
+_Decode = Callable[[int, int], bytes]  # a frame, from its unit and number
 
 
 class _Slot:
     """A frame that is kept, or will be once the one who claimed it has decoded it."""
 
-    __slots__ = ("content", "is_claimed", "waiting")
+    __slots__ = ("content", "error", "is_claimed", "waiting")
 
     def __init__(self) -> None:
         self.content: bytes | None = None  # once it is decoded
+        self.error: Exception | None = None  # if it can't be
         self.is_claimed = False
-        self.waiting: Future[bytes] = Future()
+        self.waiting: threading.Event | None = None  # if somebody waits for it
 
 
 class FrameStore:
@@ -45,12 +49,14 @@ class FrameStore:
     def __init__(self, cache_bytes: int = CACHE_BYTES, *, ahead: int = 0, threads: int = 1) -> None:
         self.ahead = ahead
         self.cache_bytes = cache_bytes
+        self._thread_count = threads if ahead else 0
+        self._threads: list[threading.Thread] = []
+        self._wanted: SimpleQueue[tuple[_Key, _Slot, _Decode] | None] = SimpleQueue()
         self._held: OrderedDict[_Key, _Slot] = OrderedDict()
         self._held_bytes = 0
         self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(threads, "onggi-ahead") if ahead else None
 
-    def get(self, key: _Key, decode: Callable[[], bytes]) -> bytes:
+    def get(self, key: _Key, decode: _Decode) -> bytes:
         """Return a frame, which is decoded if it is not kept."""
         while True:
             with self._lock:
@@ -61,22 +67,32 @@ class FrameStore:
                     self._held.move_to_end(key)
                     if slot.content is not None:
                         return slot.content
-                mine = not slot.is_claimed
+                other = None
+                if slot.is_claimed:
+                    other = slot.waiting = slot.waiting or threading.Event()
                 slot.is_claimed = True
-            if mine:
+            if other is None:
                 return self._decoded(key, slot, decode)
-            try:
-                return slot.waiting.result()
-            except CancelledError:  # the other one was interrupted, which is no matter of this one
-                continue
+            other.wait()
+            if slot.content is not None:
+                return slot.content
+            if slot.error is not None:
+                raise slot.error
+            # The other one was interrupted, which is no matter of this one.
 
-    def prefetch(self, key: _Key, decode: Callable[[], bytes]) -> None:
-        """Have a frame decoded soon, unless it is kept; whoever wants it sooner does it himself."""
+    def prefetch(self, keys: list[_Key], decode: _Decode) -> None:
+        """Have frames decoded soon, unless they are kept; who wants one sooner does it himself."""
         with self._lock:
-            if key in self._held or self._pool is None:
+            if not self._thread_count:
                 return
-            slot = self._held[key] = _Slot()
-        self._pool.submit(self._ahead, key, slot, decode)
+            while len(self._threads) < self._thread_count:
+                thread = threading.Thread(target=self._run, name="onggi-ahead", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+            for key in keys:
+                if key not in self._held:
+                    slot = self._held[key] = _Slot()
+                    self._wanted.put((key, slot, decode))
 
     def drop(self, key: _Key) -> None:
         """Keep a frame no longer, if it is kept."""
@@ -88,9 +104,13 @@ class FrameStore:
 
     def close(self) -> None:
         """End the threads that decode ahead; nothing is decoded ahead from then on."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(cancel_futures=True)
+        with self._lock:
+            self._thread_count = 0
+        for _ in self._threads:
+            self._wanted.put(None)
+        for thread in self._threads:
+            thread.join()
+        self._threads.clear()
 
     def forget(self, owner: object) -> None:
         """Keep no frame of an owner, the first part of its keys, which nobody reads any more."""
@@ -99,36 +119,41 @@ class FrameStore:
                 slot = self._held.pop(key)
                 self._held_bytes -= len(slot.content or b"")
 
-    def _ahead(self, key: _Key, slot: _Slot, decode: Callable[[], bytes]) -> None:
-        with self._lock:
-            if slot.is_claimed or self._held.get(key) is not slot:
-                return
-            slot.is_claimed = True
-        try:
-            self._decoded(key, slot, decode)
-        except Exception:  # told to the one who reads the frame, which is decoded again for him
-            return
+    def _run(self) -> None:
+        while (wanted := self._wanted.get()) is not None:
+            key, slot, decode = wanted
+            with self._lock:
+                if not self._thread_count or slot.is_claimed or self._held.get(key) is not slot:
+                    continue
+                slot.is_claimed = True
+            # An error is told to who reads the frame, which is decoded again for him.
+            with suppress(Exception):
+                self._decoded(key, slot, decode)
 
-    def _decoded(self, key: _Key, slot: _Slot, decode: Callable[[], bytes]) -> bytes:
+    def _decoded(self, key: _Key, slot: _Slot, decode: _Decode) -> bytes:
         """Decode a frame for all who wait for it."""
+        _, unit, frame = key
         try:
-            content = decode()
+            content = decode(unit, frame)
         except BaseException as error:
             with self._lock:
                 if self._held.get(key) is slot:
                     del self._held[key]
-            if isinstance(error, Exception):
-                slot.waiting.set_exception(error)
-            else:
-                slot.waiting.cancel()
+                if isinstance(error, Exception):
+                    slot.error = error
+                self._tell(slot)
             raise
         with self._lock:
             slot.content = content
             if self._held.get(key) is slot:
                 self._held_bytes += len(content)
                 self._shrink(key)
-        slot.waiting.set_result(content)
+            self._tell(slot)
         return content
+
+    def _tell(self, slot: _Slot) -> None:
+        if slot.waiting is not None:
+            slot.waiting.set()
 
     def _shrink(self, keep: _Key) -> None:
         while self._held_bytes > self.cache_bytes:
@@ -154,10 +179,13 @@ class FrameCache:
         self._store = FrameStore(cache) if isinstance(cache, int) else cache
         # Not one for each thread: those of a mount are new to Python at each call.
         self._readers: deque[UnitReader] = deque()
+        self._unit: UnitRow | None = None  # that was read last
         self._edges: OrderedDict[int, None] = OrderedDict()  # that were read: 2 n and 2 n + 1
         self._edges_lock = threading.Lock()
         geometry = content.geometry
         self._per_unit = -(-geometry.unit_bytes // geometry.frame_bytes)
+        units, rest = divmod(content.content_bytes, geometry.unit_bytes)
+        self._frame_count = units * self._per_unit - (-rest // geometry.frame_bytes)
         most = self._store.cache_bytes // 2 // geometry.frame_bytes
         self._ahead = min(self._store.ahead, most)
         self._edge_bytes = geometry.frame_bytes // _EDGE
@@ -219,7 +247,7 @@ class FrameCache:
         self._store.forget(self._owner)
 
     def _frame(self, unit: int, frame: int) -> bytes:
-        return self._store.get((self._owner, unit, frame), lambda: self._decode(unit, frame))
+        return self._store.get((self._owner, unit, frame), self._decode)
 
     def _look_ahead(self, position: int, start: int, end: int, once: bool) -> None:
         """Have the next frames decoded, if somebody reads over the edge of a frame.
@@ -247,25 +275,19 @@ class FrameCache:
             behind = position - 1 - self._behind
             self._store.drop((self._owner, *divmod(behind, self._per_unit)))
         end = min(position + self._ahead, self._frame_count)
-        for number in range(position, end):
-            unit, frame = divmod(number, self._per_unit)
-            self._store.prefetch((self._owner, unit, frame), self._later(unit, frame))
-
-    def _later(self, unit: int, frame: int) -> Callable[[], bytes]:
-        return lambda: self._decode(unit, frame)
-
-    @property
-    def _frame_count(self) -> int:
-        whole, geometry = self._content.content_bytes, self._content.geometry
-        units, rest = divmod(whole, geometry.unit_bytes)
-        return units * self._per_unit - (-rest // geometry.frame_bytes)
+        keys = [(self._owner, *divmod(each, self._per_unit)) for each in range(position, end)]
+        self._store.prefetch(keys, self._decode)
 
     def _decode(self, unit: int, frame: int) -> bytes:
         try:
             reader = self._readers.pop()
         except IndexError:
             reader = UnitReader(self._content)
+        row = self._unit
+        if row is None or row.number != unit:
+            row = self._content.index.unit(unit)
+            self._unit = row
         try:
-            return reader.frame(self._content.index.unit(unit), frame)
+            return reader.frame(row, frame)
         finally:
             self._readers.append(reader)

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import mfusepy
 
+from ..archive.accelerate import native
 from ..archive.errors import BadUseError, OnggiError
 from .nodes import Node
 from .status import STATUS_BYTES
@@ -95,6 +96,17 @@ class _Operations(mfusepy.Operations):
     readdir = read = readlink = getxattr = listxattr = statfs = lseek = open = getattr
 
 
+def _copy(to: int, size: int, pieces: list[memoryview]) -> int:
+    """Copy pieces to an address, as `accelerate.Native.copy`, but with the interpreter's lock."""
+    view = memoryview((ctypes.c_char * size).from_address(to)).cast("B")
+    done = 0
+    for piece in pieces:
+        taken = piece[: size - done]
+        view[done : done + len(taken)] = taken
+        done += len(taken)
+    return done
+
+
 class _Take:
     """Gives names to libfuse; belongs to one thread.
 
@@ -156,6 +168,8 @@ class Mount(mfusepy.FUSE):
     ) -> None:
         self._root = root
         self._totals = totals
+        compiled = native()
+        self._copy = _copy if compiled is None else compiled.copy
         self._told: set[str] = set()
         self._answers = self._unasked = 0
         self._threads: set[int] = set()
@@ -245,15 +259,7 @@ class Mount(mfusepy.FUSE):
         # What is read past the kernel's cache may be wanted again, by others too.
         once = not fip.contents.flags & os.O_DIRECT
         pieces = node.pieces(offset, size, once=once)
-        if not pieces:
-            return 0
-        done = 0
-        to = (ctypes.c_char * size).from_address(ctypes.addressof(buf.contents))
-        view = memoryview(to).cast("B")
-        for piece in pieces:
-            view[done : done + len(piece)] = piece
-            done += len(piece)
-        return done
+        return self._copy(ctypes.addressof(buf.contents), size, pieces) if pieces else 0
 
     def lseek(self, path: bytes, offset: int, whence: int, fip: Any) -> int:
         """Find data or a hole."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import resource
@@ -17,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from onggi.archive import files
+from onggi.archive import files, layout
 from onggi.archive.files import Found, Wanted
 
 from .native_helpers import (
@@ -77,6 +78,17 @@ def wrong_arguments(fd: int, found: Found) -> list[tuple[str, tuple[Any, ...]]]:
         ],
     }.items():  # fmt: skip
         wrong += [but(at, value) for value in values]
+    show = (4711, 0, bytes(layout.ENTRY_ROW_BYTES), 0, 1, b"", 0, 0, 0, 0, 0, 1, 0, 1, -1, -1)
+    wrong += [("fill_rows", ()), ("fill_rows", show[:-1]), ("fill_rows", (*show, 0))]
+    for at, values in {
+        0: [0, "x", None], 2: ["x", None, 5], 3: [-1, 2, "x"], 5: ["x", None], 8: [None], 14: ["x"],
+    }.items():  # fmt: skip
+        wrong += [("fill_rows", (*show[:at], value, *show[at + 1 :])) for value in values]
+    wrong += [
+        ("plan_files", ()), ("copy", ()), ("copy", (0, 1)), ("copy", (0, 1, [], 0)),
+        ("copy", ("x", 1, [])), ("copy", (0, "x", [])), ("copy", (0, 1, (b"1",))),
+        ("copy", (0, 1, [5])), ("copy", (0, 1, ["x"])), ("copy", (0, 1, None)),
+    ]  # fmt: skip
     return wrong
 
 
@@ -136,6 +148,9 @@ def test_nothing_is_kept_and_nothing_leaks(tmp_path: Path) -> None:
         rows = Rows(owners).add(b"new", b"1").add(b"f1").add(b"x", uid=1, gid=1).add(b"y", uid=9)
         raw, strings, content = rows.raw, rows.strings, rows.content
         wrong = wrong_arguments(fd, found)
+        pieces = [memoryview(strings), memoryview(b"12345678")]
+        target = ctypes.create_string_buffer(3)
+        address = ctypes.addressof(target)
 
         def once() -> None:
             assert [each is None for each in NATIVE.scan(fd, names, ALL)] == [0, 0, 1, 1]
@@ -146,13 +161,14 @@ def test_nothing_is_kept_and_nothing_leaks(tmp_path: Path) -> None:
             )  # fmt: skip
             assert given == (4, [1, 2, 3], 1, 1)
             os.unlink(b"new", dir_fd=fd)
+            assert NATIVE.copy(address, 3, pieces) == 3
             for function, arguments in wrong:
                 with contextlib.suppress(TypeError):
                     getattr(NATIVE, function)(*arguments)
 
         held: tuple[Any, ...] = (
             *names, *wanted, found, *found, raw, strings, content, owners, *owners.values(), None,
-            (), b"",
+            (), b"", pieces, *pieces,
         )  # fmt: skip
         for _ in range(20):
             once()
@@ -170,6 +186,7 @@ def test_nothing_is_kept_and_nothing_leaks(tmp_path: Path) -> None:
             tracemalloc.stop()
         assert max(map(abs, more)) < 50
         assert after - before < 2000
+        pieces[0].release()
         for each in (buffer, raw, strings, content):
             each.append(1)  # nobody holds them any more
 

@@ -1,4 +1,4 @@
-"""`fill_rows` and its twin, nodes of any archive, show the same of the same rows."""
+"""`fill_rows`, `copy` and their twins, nodes of any archive and of the adapter, do the same."""
 
 from __future__ import annotations
 
@@ -255,3 +255,27 @@ def test_a_whole_tree_is_listed_the_same_with_and_without(
     assert len(compiled[3]) == 605
     names = [name for name, *_ in compiled[3]]
     assert names == sorted(os.listdir(os.fsencode(tmp_path)))
+
+
+@given(st.lists(st.binary(max_size=50), max_size=5), st.integers(0, 120), st.integers(0, 5))
+def test_pieces_are_copied_as_the_twin_copies_them(
+    pieces: list[bytes], size: int, skipped: int
+) -> None:
+    looks(bytes(144))
+    from onggi.fuse.adapter import _copy
+
+    views = [memoryview(each)[skipped:] for each in pieces]
+    expected = b"".join(each[skipped:] for each in pieces)[:size]
+    for function in (NATIVE.copy, _copy):
+        target = bytearray(b"-" * (size + 10))
+        to = ctypes.addressof(ctypes.c_char.from_buffer(target))
+        assert function(to, size, views) == len(expected)
+        assert bytes(target) == expected + b"-" * (size + 10 - len(expected))
+
+
+def test_a_piece_that_is_not_contiguous_is_refused() -> None:
+    target = bytearray(b"-" * 10)
+    to = ctypes.addressof(ctypes.c_char.from_buffer(target))
+    with pytest.raises(BufferError):
+        NATIVE.copy(to, 10, [memoryview(b"abcdefgh")[::2]])
+    assert target == b"-" * 10
