@@ -98,7 +98,4 @@ def run(arguments: list[str]) -> int:
         path = error.ctx.command_path if error.ctx else "onggi"
         print(f"onggi: {error.format_message()} (see `{path} --help`)", file=sys.stderr)
         return 2
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 6
     return int(result or 0)

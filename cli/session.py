@@ -38,8 +38,9 @@ def run_command(options: OutputOptions, action: Callable[[Reporter], int], threa
         code = exit_for(error)
         tell_error(options, str(error), error.code, code)
         return code
-    except BrokenPipeError:
-        raise
+    except BrokenPipeError:  # who reads what it prints has enough of it; not a finding
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return Exit.OUTPUT
     except Exception as error:
         if os.environ.get("ONGGI_TRACEBACK"):
             raise

@@ -732,3 +732,21 @@ def test_names_that_are_no_text_are_taken(onggi: Any) -> None:
     onggi.ok("unpack", archive, "folder", prefix=prefix)
     assert os.listdir(os.fsencode(onggi.folder / "folder")) == [b"ja\xff r"]
     onggi.fails(6, "pack", name, archive, prefix=prefix)
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)], ids=["people", "programs"])
+def test_who_has_read_enough_gets_no_message(onggi: Any, tmp_path: Path, options: Any) -> None:
+    for number in range(4000):
+        (tmp_path / "tree" / f"{number:0100}").parent.mkdir(exist_ok=True)
+        (tmp_path / "tree" / f"{number:0100}").touch()
+    onggi.ok("pack", tmp_path / "tree", "a.onggi", "--mode", "tree")
+    with subprocess.Popen(
+        [*onggi.command, "ls", "a.onggi", *options],
+        cwd=onggi.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as listing:  # fmt: skip
+        assert listing.stdout is not None
+        assert listing.stderr is not None
+        assert listing.stdout.readline()
+        listing.stdout.close()
+        assert listing.stderr.read() == b""
+    assert listing.returncode == 6
