@@ -76,6 +76,7 @@ class Pace:
             sum(watch.read_s for watch in watches),
             sum(watch.compress_s for watch in watches),
             sum(watch.write_s for watch in watches),
+            sum(watch.held_s for watch in watches),
         )
 
     def stop(self) -> None:
@@ -85,12 +86,12 @@ class Pace:
 
 
 class Watch:
-    """How long one thread was busy with what, in seconds. It stands still while that is held.
+    """How long one thread was busy with what, and how long it was held, in seconds.
 
     Call `begin`, and after each stretch of work what it was.
     """
 
-    __slots__ = ("_at_s", "_bucket", "_clock", "compress_s", "read_s", "write_s")
+    __slots__ = ("_at_s", "_bucket", "_clock", "compress_s", "held_s", "read_s", "write_s")
 
     def __init__(self, clock: Clock, bucket: _Bucket | None) -> None:
         self._clock = clock
@@ -99,6 +100,7 @@ class Watch:
         self.read_s = 0.0
         self.compress_s = 0.0
         self.write_s = 0.0
+        self.held_s = 0.0
 
     def begin(self) -> None:
         """Forget the time since the last stretch of work."""
@@ -129,7 +131,9 @@ class Watch:
             SourceError: the run was stopped; nobody hears of it.
         """
         if self._bucket is not None:
-            self._at_s += self._bucket.take(length)
+            held_s = self._bucket.take(length)
+            self.held_s += held_s
+            self._at_s += held_s
 
 
 class _Bucket:

@@ -18,11 +18,13 @@ class Busy:
             does not.
         compress: looking for zeros, hashing and compressing.
         write: putting units together, and writing them; one thread does that.
+        held: being held to a rate.
     """
 
     read: float
     compress: float
     write: float
+    held: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,9 @@ from .session import run_command
 from .text import human
 
 _EVERY_S = 1.0
-_STAGES = {"read": "reading", "compress": "compressing", "write": "writing"}
+_STAGES = {
+    "read": "reading", "compress": "compressing", "write": "writing", "held": "its limit",
+}  # fmt: skip
 _HEADER = ["plan", "last success", "age", "next run", "archives", "state"]
 
 

@@ -87,7 +87,7 @@ class Progressed:
         stored_bytes: of what was written or read of the archive.
         bytes_per_s: of content, over the last seconds.
         left_s: how long the step will take; None if that is not known.
-        bottleneck: read, compress or write; empty if it is not known.
+        bottleneck: read, compress, write, or held (to a rate); empty if it is not known.
     """
 
     run_id: int

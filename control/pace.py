@@ -15,7 +15,7 @@ from typing import cast
 from .messages import Progressed
 
 _WINDOW_S = 10.0
-_STAGES = ("read", "compress", "write")
+_STAGES = ("read", "compress", "write", "held")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Pace:
     def _bottleneck(self, threads: object) -> str:
         """Return the stage that was busiest since the object before, for the threads that it has.
 
-        One thread writes; `threads` read and compress.
+        One thread writes; `threads` read and compress, and are held to a rate.
         """
         if len(self._points) < 2:
             return ""

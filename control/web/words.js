@@ -33,6 +33,7 @@ const BOTTLENECKS = {
   read: "reading is the bottleneck",
   compress: "compression is the bottleneck",
   write: "writing is the bottleneck",
+  held: "held to its limit",
 };
 const RULES = {
   last: "last",

@@ -394,6 +394,19 @@ def test_a_watch_stands_still_while_its_thread_is_held() -> None:
     assert (busy.read, busy.compress, busy.write) == pytest.approx((2, 3, 4))
 
 
+def test_how_long_a_watch_was_held_is_told() -> None:
+    time = Time()
+    pace = time.pace(100)
+    watch = pace.new_watch()
+    watch.begin()
+    time.now_s += 1
+    watch.hold(250)
+    time.now_s += 2
+    watch.did_read()
+    # What flowed in during the last quarter of a second before was there at once.
+    assert pace.busy() == Busy(read=3, compress=0, write=0, held=2.25)
+
+
 def test_what_all_watches_say_is_added_up() -> None:
     time = Time()
     pace = time.pace(0)

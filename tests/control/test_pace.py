@@ -78,6 +78,8 @@ def test_the_bottleneck_is_the_stage_that_was_busiest_for_its_threads() -> None:
         ({"read": 2.5, "compress": "much", "write": 1.2}, "read"),
         ({"read": -1, "compress": None, "write": float("nan")}, ""),
         ([1, 2], ""),
+        ({"read": 3.0, "compress": 3.0, "write": 1.2, "held": 0.0}, ""),
+        ({"read": 3.2, "compress": 3.1, "write": 1.3, "held": 1.5}, "held"),
     ]
     for second, (busy_s, bottleneck) in enumerate(stages):
         more = {} if busy_s is None else {"busy_s": busy_s}
