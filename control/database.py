@@ -26,6 +26,11 @@ _COLUMNS = ", ".join(_FIELDS)
 _FAILED = "('failed', 'lost', 'missed')"
 _OPEN = "('pending', 'running', 'cancelling')"
 _ACTIVE = tuple(sorted(ACTIVE))
+# The fields of a StoredArchive.
+_ARCHIVE = (
+    "archives.path, archives.plan, archives.made_s, archives.content_bytes,"
+    " archives.archive_bytes, archives.run_id, archives.verified_s, archives.damaged_s"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,9 +372,8 @@ class Database:
     def archives(self, plan: str) -> list[StoredArchive]:
         """Return the archives of a plan that were not removed, the newest first."""
         rows = self._sql.execute(
-            "SELECT path, plan, made_s, content_bytes, archive_bytes, run_id, verified_s,"
-            " damaged_s"
-            " FROM archives WHERE plan = ? AND removed_s IS NULL ORDER BY made_s DESC",
+            f"SELECT {_ARCHIVE} FROM archives WHERE plan = ? AND removed_s IS NULL"
+            " ORDER BY made_s DESC",
             (plan,),
         )
         return [StoredArchive(*row) for row in rows]
@@ -382,12 +386,19 @@ class Database:
             )
         )
 
+    def newest_archives(self) -> dict[str, StoredArchive]:
+        """Return the newest archive of each plan that has one, by name."""
+        rows = self._sql.execute(
+            f"SELECT {_ARCHIVE} FROM plans JOIN archives ON archives.rowid = ("
+            "SELECT rowid FROM archives WHERE plan = plans.name AND removed_s IS NULL"
+            " ORDER BY made_s DESC LIMIT 1)"
+        )
+        return {row[1]: StoredArchive(*row) for row in rows}
+
     def archive_at(self, path: str) -> StoredArchive | None:
         """Return what is known of an archive that was not removed."""
         row = self._one(
-            "SELECT path, plan, made_s, content_bytes, archive_bytes, run_id, verified_s,"
-            " damaged_s"
-            " FROM archives WHERE path = ? AND removed_s IS NULL",
+            f"SELECT {_ARCHIVE} FROM archives WHERE path = ? AND removed_s IS NULL",
             path,
         )
         return None if row is None else StoredArchive(*row)

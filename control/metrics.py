@@ -74,18 +74,23 @@ class _Metrics(Collector):
         )
         yield self._gauge(
             "last_archive_bytes",
-            "Size of the archive that the last run made; missing if it made none.",
-            lambda volume: _made(volume, "archive_bytes"),
+            "Size of the newest archive; missing if there is none.",
+            lambda volume: _of_newest(volume, "archive_bytes"),
         )
         yield self._gauge(
             "last_content_bytes",
-            "Size of what is in the archive that the last run made; missing if it made none.",
-            lambda volume: _made(volume, "content_bytes"),
+            "Size of what is in the newest archive; missing if there is none.",
+            lambda volume: _of_newest(volume, "content_bytes"),
         )
         yield self._gauge(
             "last_archive_ratio",
             "Size of that archive, as a share of what is in it.",
             _ratio,
+        )
+        yield self._gauge(
+            "last_archive_verified_timestamp_seconds",
+            "When that archive was last proven right; 0 if it never was, or is damaged.",
+            lambda volume: volume["newest"] and (volume["newest"]["verified_s"] or 0.0),
         )
 
     def _now(self) -> Iterator[Metric]:
@@ -152,13 +157,13 @@ def _duration_s(volume: Mapping[str, Any]) -> float | None:
     return max(float(last["ended_s"]) - float(last["started_s"]), 0.0)
 
 
-def _made(volume: Mapping[str, Any], key: str) -> float | None:
-    last = volume["last"]
-    if last is None or not last["archive"] or not State(last["state"]).is_good:
-        return None
-    return float(last[key])
+def _of_newest(volume: Mapping[str, Any], key: str) -> float | None:
+    newest = volume["newest"]
+    return None if newest is None else float(newest[key])
 
 
 def _ratio(volume: Mapping[str, Any]) -> float | None:
-    archive_bytes, content_bytes = _made(volume, "archive_bytes"), _made(volume, "content_bytes")
-    return archive_bytes / content_bytes if archive_bytes is not None and content_bytes else None
+    newest = volume["newest"]
+    if newest is None or not newest["content_bytes"]:
+        return None
+    return float(newest["archive_bytes"] / newest["content_bytes"])

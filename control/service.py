@@ -18,7 +18,7 @@ from uuid import uuid4
 
 from onggi import __version__
 
-from .database import StoredPlan
+from .database import StoredArchive, StoredPlan
 from .errors import BadPlanError, ConflictError, NotFoundError
 from .master import Master, decide
 from .messages import Progressed
@@ -78,6 +78,7 @@ class Service:
         now_s = self._clock()
         plans = self._database.plans()
         counts = self._database.archive_counts()
+        newest = self._database.newest_archives()
         last = self._database.runs_by_number(
             stored.last_run for stored in plans if stored.last_run is not None
         )
@@ -86,9 +87,12 @@ class Service:
             if run.plan not in at_work or run.state is not State.PENDING:
                 at_work[run.plan] = run
         volumes = [
-            self._volume(stored, now_s, counts, last, at_work.get(stored.plan.name))
+            self._volume(
+                stored, now_s, counts, newest.get(stored.plan.name), last,
+                at_work.get(stored.plan.name),
+            )
             for stored in plans
-        ]
+        ]  # fmt: skip
         return {
             "now_s": now_s, "version": __version__, "started_s": self._started_s,
             "volumes": volumes,
@@ -96,7 +100,7 @@ class Service:
 
     def _volume(
         self, stored: StoredPlan, now_s: float, counts: Mapping[str, int],
-        last: Mapping[int, Run], run: Run | None,
+        newest: StoredArchive | None, last: Mapping[int, Run], run: Run | None,
     ) -> Answer:  # fmt: skip
         plan = stored.plan
         success_s = stored.last_success_s
@@ -109,6 +113,9 @@ class Service:
             "next_due_s": self._master.next_due(plan.name),
             "failures": stored.failures,
             "archives": counts.get(plan.name, 0),
+            "newest": None if newest is None else {
+                name: getattr(newest, name) for name in _NEWEST
+            },
             "last": _facts(ended),
             "run": _facts(run),
             "progress": None if run is None else self._progress(run.run_id),
@@ -361,6 +368,9 @@ class Service:
 def _facts(run: Run | None) -> Answer | None:
     """Return a run as JSON has it; `asdict`, which copies, takes ten times as long."""
     return None if run is None else {name: getattr(run, name) for name in _FACTS}
+
+
+_NEWEST = ("path", "made_s", "content_bytes", "archive_bytes", "verified_s", "damaged_s")
 
 
 def _fields(stored: StoredPlan) -> Answer:

@@ -98,9 +98,10 @@ class Fake:
             self.archives[volume.plan.name].insert(
                 0,
                 {
-                    "path": path, "made_s": run.started_s, "content_bytes": 212 * GIB,
+                    "path": path, "made_s": run.started_s,
+                    "content_bytes": fields.get("content_bytes", 212 * GIB),
                     "archive_bytes": 80 * GIB, "is_verified": True, "verified_s": ended_s,
-                    "run_id": run.run_id, "exists": True,
+                    "damaged_s": None, "run_id": run.run_id, "exists": True,
                 },
             )  # fmt: skip
         elif state is not State.CANCELLED:
@@ -156,6 +157,7 @@ class Fake:
             "age_s": None if success_s is None else now_s - success_s,
             "next_due_s": volume.next_due_s, "failures": volume.failures,
             "archives": len(self.archives[plan.name]),
+            "newest": next(iter(self.archives[plan.name]), None),
             "last": volume.last and asdict(volume.last), "run": volume.run and asdict(volume.run),
             "progress": volume.run and self.progress(volume.run),
         }  # fmt: skip

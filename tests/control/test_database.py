@@ -158,3 +158,24 @@ def test_what_is_no_database_is_told_in_a_line(tmp_path: Path) -> None:
     assert path.read_bytes() == b"no database" * 1000
     with pytest.raises(StateError, match="unable to open"):
         Database(tmp_path / "nothing" / "x.db")
+
+
+def test_the_newest_archive_of_each_plan_is_known(database: Database) -> None:
+    def made(path: str, start_s: float, *removed: str, plan: str = "home") -> None:
+        (run,) = database.add_runs([(replace(WAITING, plan=plan), make_plan(plan))])
+        run = database.happen(run, Happening.START, start_s)
+        known = {"archive": path, "content_bytes": 70, "archive_bytes": 7, "verified": True}
+        database.end(
+            run, Happening.DONE, start_s + 9, made=True, removed=removed, known=known
+        )  # fmt: skip
+
+    assert database.newest_archives() == {}
+    made("/a", T0)
+    made("/b", T0 + 100)
+    made("/other", T0 + 50, plan="other")
+    newest = database.newest_archives()
+    assert sorted(newest) == ["home", "other"]
+    assert newest["home"] == database.archives("home")[0] == database.archive_at("/b")
+    assert newest["home"].verified_s == T0 + 109
+    made("/c", T0 + 200, "/b", "/c")
+    assert database.newest_archives()["home"].path == "/a"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -55,10 +56,30 @@ def test_the_last_run_is_told() -> None:
     assert of(found, "plan_last_archive_ratio", plan="mail") == pytest.approx(80 / 212)
 
 
-def test_a_run_that_made_no_archive_has_no_size() -> None:
+def test_the_newest_archive_is_told_whatever_became_of_later_runs() -> None:
     found = samples(twelve())
-    assert of(found, "plan_last_archive_bytes", plan="web") is None
-    assert of(found, "plan_last_archive_ratio", plan="web") is None
+    assert of(found, "plan_consecutive_failures", plan="web") == 3
+    assert of(found, "plan_last_archive_bytes", plan="web") == 80 * GIB
+    assert of(found, "plan_last_archive_ratio", plan="web") == pytest.approx(80 / 212)
+    age_s = of(found, "plan_last_success_age_seconds", plan="mail")
+    proven_s = of(found, "plan_last_archive_verified_timestamp_seconds", plan="mail")
+    assert proven_s is not None
+    assert age_s is not None
+    assert proven_s == pytest.approx(time.time() - age_s, abs=60)
+
+
+def test_an_archive_that_was_never_proven_right_is_zero() -> None:
+    fake = twelve()
+    fake.archives["mail"][0]["verified_s"] = None
+    found = samples(fake)
+    assert of(found, "plan_last_archive_verified_timestamp_seconds", plan="mail") == 0
+    assert of(found, "plan_last_archive_verified_timestamp_seconds", plan="new-disk") is None
+
+
+def test_a_plan_without_archives_has_no_sizes() -> None:
+    found = samples(twelve())
+    assert of(found, "plan_last_archive_bytes", plan="new-disk") is None
+    assert of(found, "plan_last_archive_ratio", plan="new-disk") is None
     assert of(found, "plan_last_duration_seconds", plan="web") is not None
     assert of(found, "plan_last_duration_seconds", plan="new-disk") is None
 

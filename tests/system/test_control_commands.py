@@ -376,6 +376,9 @@ def test_a_run_packs_verifies_and_is_told_of(shared: Site) -> None:
     assert row.endswith("  3         succeeded")
     [volume] = onggi.ok("status", name, "--json").result["volumes"]
     assert (volume["plan"], volume["archives"], volume["failures"]) == (name, 3, 0)
+    newest = volume["newest"]
+    assert newest == {key: archives[0][key] for key in newest}
+    assert newest["path"] == archives[0]["path"]
     assert volume["last"]["run_id"] == run + 2
     assert volume["next_due_s"] > time.time()
     assert volume["last_success_s"] <= time.time()
@@ -585,7 +588,7 @@ def test_status_is_watched_in_a_terminal_until_ctrl_c(site: Site) -> None:
         until(lambda: terminal.shows("watched +- +- +- +0 +never ran"))
         assert terminal.shows(r"and \d+ more; name some plans")
         run = site.start("watched")
-        pace = "[0-9]+ %, [0-9.]+ MiB/s, [0-9]+ s left, held up by [a-z]+ing"
+        pace = "[0-9]+ %, [0-9.]+ MiB/s, [0-9]+ s left, held up by its limit"
         until(lambda: terminal.shows(rf"running {run}: pack, {pace}"))
         until(lambda: terminal.shows("watched .* 1 +succeeded"))
         assert terminal.end() == 130
