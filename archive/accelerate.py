@@ -1,4 +1,4 @@
-"""The compiled twins of functions in `files`, `restore` and `tree_plan`, where they are built.
+"""The compiled twins of functions in `files`, `restore`, `tree_plan` and `fuse`, where built.
 
 Owns: whether they are used; they are at first. What they do not do is left to Python, so nothing
 but time depends on them. `disable` is called before any thread needs one; safe in many otherwise.

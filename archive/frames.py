@@ -83,16 +83,20 @@ class FrameStore:
     def prefetch(self, keys: list[_Key], decode: _Decode) -> None:
         """Have frames decoded soon, unless they are kept; who wants one sooner does it himself."""
         with self._lock:
-            if not self._thread_count:
-                return
-            while len(self._threads) < self._thread_count:
-                thread = threading.Thread(target=self._run, name="onggi-ahead", daemon=True)
-                self._threads.append(thread)
-                thread.start()
-            for key in keys:
+            self._start_threads()
+            for key in keys if self._threads else ():
                 if key not in self._held:
                     slot = self._held[key] = _Slot()
                     self._wanted.put((key, slot, decode))
+
+    def _start_threads(self) -> None:
+        while len(self._threads) < self._thread_count:
+            thread = threading.Thread(target=self._run, name="onggi-ahead", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the system has no more: who wants a frame decodes it
+                return
+            self._threads.append(thread)
 
     def drop(self, key: _Key) -> None:
         """Keep a frame no longer, if it is kept."""
@@ -106,11 +110,11 @@ class FrameStore:
         """End the threads that decode ahead; nothing is decoded ahead from then on."""
         with self._lock:
             self._thread_count = 0
-        for _ in self._threads:
+            threads, self._threads = self._threads, []
+        for _ in threads:
             self._wanted.put(None)
-        for thread in self._threads:
+        for thread in threads:
             thread.join()
-        self._threads.clear()
 
     def forget(self, owner: object) -> None:
         """Keep no frame of an owner, the first part of its keys, which nobody reads any more."""
@@ -279,14 +283,13 @@ class FrameCache:
         self._store.prefetch(keys, self._decode)
 
     def _decode(self, unit: int, frame: int) -> bytes:
+        row = self._unit
+        if row is None or row.number != unit:
+            row = self._unit = self._content.index.unit(unit)
         try:
             reader = self._readers.pop()
         except IndexError:
             reader = UnitReader(self._content)
-        row = self._unit
-        if row is None or row.number != unit:
-            row = self._content.index.unit(unit)
-            self._unit = row
         try:
             return reader.frame(row, frame)
         finally:

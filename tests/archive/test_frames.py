@@ -400,3 +400,21 @@ def test_an_edge_that_was_read_long_ago_tells_nothing(archive: Archive, decodes:
     made.read(4, 0)
     assert made.decoded() == {0, 3, 4}
     made.store.close()
+
+
+def test_without_threads_who_wants_a_frame_decodes_it(
+    archive: Archive, decodes: Decodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_more(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    made = Ahead(archive, decodes)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_more)
+        for number in range(5):
+            made.read(number, 0, FRAME)
+        assert made.decoded() == {0, 1, 2, 3, 4}
+    made.read(5, 0, FRAME)
+    assert made.decoded() == set(range(5 + AHEAD + 1))
+    made.store.close()
+    made.store.close()
