@@ -13,12 +13,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
 
-from .index import UnitRow
-from .reader import Content, UnitReader
+from .reader import Content, PlacedFrames, UnitReader, place_frames
 
 CACHE_BYTES = 64 * 1024 * 1024
 _CROSSINGS = 64  # ends of frames that are remembered, to tell who reads in order
 _LATE_BYTES = 2 * 1024 * 1024  # how far behind who reads in order a late read may be
+_MOST_PLACED = 16_384  # frames whose places are remembered, at 250 bytes
 _EDGE = 16  # one part of so many of a frame is near its end, or its start
 
 _Key = tuple[object, int, int]  # whose it is, unit, frame
@@ -183,7 +183,9 @@ class FrameCache:
         self._store = FrameStore(cache) if isinstance(cache, int) else cache
         # Not one for each thread: those of a mount are new to Python at each call.
         self._readers: deque[UnitReader] = deque()
-        self._unit: UnitRow | None = None  # that was read last
+        self._units: OrderedDict[int, PlacedFrames] = OrderedDict()  # that were read last
+        self._units_frames = 0
+        self._units_lock = threading.Lock()
         self._edges: OrderedDict[int, None] = OrderedDict()  # that were read: 2 n and 2 n + 1
         self._edges_lock = threading.Lock()
         geometry = content.geometry
@@ -283,14 +285,29 @@ class FrameCache:
         self._store.prefetch(keys, self._decode)
 
     def _decode(self, unit: int, frame: int) -> bytes:
-        row = self._unit
-        if row is None or row.number != unit:
-            row = self._unit = self._content.index.unit(unit)
+        placed = self._placed(unit)
         try:
             reader = self._readers.pop()
         except IndexError:
             reader = UnitReader(self._content)
         try:
-            return reader.frame(row, frame)
+            return reader.frame(placed, frame)
         finally:
             self._readers.append(reader)
+
+    def _placed(self, number: int) -> PlacedFrames:
+        """Return where the frames of a unit stand: to look that up takes a tenth of a decoding."""
+        with self._units_lock:
+            placed = self._units.get(number)
+            if placed is not None:
+                self._units.move_to_end(number)
+                return placed
+        placed = place_frames(self._content, self._content.index.unit(number))
+        with self._units_lock:
+            if number not in self._units:
+                self._units[number] = placed
+                self._units_frames += len(placed.frames)
+            while self._units_frames > _MOST_PLACED and len(self._units) > 1:
+                _, oldest = self._units.popitem(last=False)
+                self._units_frames -= len(oldest.frames)
+        return placed

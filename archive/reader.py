@@ -179,11 +179,13 @@ class Archive:
             raise BadUseError("an offset or a size is negative")
         end = min(content_offset + size, self.content_bytes)
         reader = UnitReader(self)
+        placed: PlacedFrames | None = None
         pieces: list[bytes] = []
         while content_offset < end:
             unit_number, frame, at = self.geometry.locate(content_offset)
-            unit = self.index.unit(unit_number)
-            content = reader.frame(unit, frame)
+            if placed is None or placed.unit.number != unit_number:
+                placed = place_frames(self, self.index.unit(unit_number))
+            content = reader.frame(placed, frame)
             pieces.append(content[at : at + end - content_offset])
             content_offset += len(pieces[-1])
         return b"".join(pieces)
@@ -239,13 +241,27 @@ def section_places(footer: Footer) -> dict[int, PlacedRecord]:
     }
 
 
-class _UnitFrames(NamedTuple):
+class PlacedFrames(NamedTuple):
     """The frames of a unit, where each stands in the archive, and their content lengths."""
 
     unit: UnitRow
     frames: list[Frame]
     places: list[int]
     lengths: list[int]
+
+
+def place_frames(content: Content, unit: UnitRow) -> PlacedFrames:
+    """Return where the frames of a unit stand.
+
+    Raises:
+        DamagedError: the frame table of the unit is damaged.
+        SourceError: the archive can't be read.
+    """
+    frames = content.index.frames(unit)
+    places = accumulate((frame.stored_bytes for frame in frames), initial=unit.payload_offset)
+    return PlacedFrames(
+        unit, frames, list(places), content.geometry.frame_lengths(unit.content_bytes)
+    )
 
 
 class UnitReader:
@@ -255,28 +271,20 @@ class UnitReader:
         self._content = content
         self._decoder = FrameDecoder()
         self._buffer = bytearray(0)
-        self._last: _UnitFrames | None = None
 
-    def frame(self, unit: UnitRow, number: int) -> bytes:
+    def frame(self, placed: PlacedFrames, number: int) -> bytes:
         """Return the content of one frame of a unit.
 
         Raises:
             DamagedError: the frame is damaged, or the unit has no such frame.
+            SourceError: the archive can't be read.
         """
-        # Frames are read one after the other, as a rule, and a unit may have thousands.
-        if self._last is None or self._last.unit != unit:
-            frames = self._content.index.frames(unit)
-            places = accumulate(
-                (frame.stored_bytes for frame in frames), initial=unit.payload_offset
-            )
-            lengths = self._content.geometry.frame_lengths(unit.content_bytes)
-            self._last = _UnitFrames(unit, frames, list(places), lengths)
-        frames, lengths = self._last.frames, self._last.lengths
+        unit, frames, places, lengths = placed
         if not 0 <= number < len(frames):
             raise DamagedError("index", "no such frame", unit=unit.number, frame=number)
         if frames[number].kind != layout.FRAME_DATA:
             return zeros(lengths[number])
-        at = self._last.places[number]
+        at = places[number]
         stored = self._load(at, frames[number].stored_bytes)
         return self._decode(unit, number, frames[number], stored, lengths[number], at)
 

@@ -13,7 +13,7 @@ from blake3 import blake3
 
 from onggi.archive import layout
 from onggi.archive.errors import DamagedError, Severity, UnsupportedError
-from onggi.archive.reader import Archive, UnitReader
+from onggi.archive.reader import Archive, UnitReader, place_frames
 from onggi.archive.record import seal
 from onggi.archive.store import MemoryStore
 from onggi.archive.verify import Level, verify
@@ -529,7 +529,7 @@ def test_a_frame_that_a_unit_does_not_have_is_damage(forged: Any) -> None:
     archive = Archive(MemoryStore(forged.build()))
     unit = archive.index.unit(1)
     with pytest.raises(DamagedError, match="no such frame"):
-        UnitReader(archive).frame(unit, 1)
+        UnitReader(archive).frame(place_frames(archive, unit), 1)
 
 
 def test_the_greatest_window_is_read_and_the_next_is_not(forged: Any) -> None:

@@ -16,7 +16,7 @@ from onggi.archive.errors import DamagedError
 from onggi.archive.frames import FrameCache, FrameStore
 from onggi.archive.index import UnitRow
 from onggi.archive.plan import Geometry
-from onggi.archive.reader import Archive, UnitReader
+from onggi.archive.reader import Archive, PlacedFrames, UnitReader, place_frames
 from onggi.archive.store import MemoryStore
 
 FRAME = 4096
@@ -37,12 +37,12 @@ class Decodes:
         self._lock = threading.Lock()
         real = UnitReader.frame
 
-        def frame(reader: UnitReader, unit: UnitRow, number: int) -> bytes:
-            key = (unit.number, number)
+        def frame(reader: UnitReader, placed: PlacedFrames, number: int) -> bytes:
+            key = (placed.unit.number, number)
             with self._lock:
                 self.counts[key] += 1
             self.before(key)
-            return real(reader, unit, number)
+            return real(reader, placed, number)
 
         monkeypatch.setattr(UnitReader, "frame", frame)
 
@@ -418,3 +418,34 @@ def test_without_threads_who_wants_a_frame_decodes_it(
     assert made.decoded() == set(range(5 + AHEAD + 1))
     made.store.close()
     made.store.close()
+
+
+def test_the_places_of_frames_are_looked_up_once_for_the_units_that_were_read_last(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up: list[int] = []
+
+    def place(content: Archive, unit: UnitRow) -> PlacedFrames:
+        looked_up.append(unit.number)
+        return place_frames(content, unit)
+
+    monkeypatch.setattr("onggi.archive.frames.place_frames", place)
+    monkeypatch.setattr("onggi.archive.frames._MOST_PLACED", 2 * PER_UNIT)
+    cache = FrameCache(archive, 0)  # no content is kept, so that each read decodes
+    touch(cache, 0, 1, 2, PER_UNIT, 0, PER_UNIT + 1)
+    assert looked_up == [0, 1]
+    touch(cache, 0, 2 * PER_UNIT, 1)
+    assert looked_up == [0, 1, 2], "unit 1 went, since unit 0 was read after it"
+    touch(cache, PER_UNIT)
+    assert looked_up == [0, 1, 2, 1]
+    assert sorted(cache._units) == [0, 1]
+    assert cache._units_frames == 2 * PER_UNIT
+
+
+def test_the_places_of_one_unit_are_remembered_however_many_they_are(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onggi.archive.frames._MOST_PLACED", 1)
+    cache = FrameCache(archive, 0)
+    touch(cache, 0, PER_UNIT)
+    assert list(cache._units) == [1]
