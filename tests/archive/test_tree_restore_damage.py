@@ -10,9 +10,8 @@ import pytest
 
 from onggi.archive import files, layout, tree_writer
 from onggi.archive.errors import DamagedError, OnggiError, Severity, SourceError
-from onggi.archive.index import UnitRow
 from onggi.archive.plan import Geometry
-from onggi.archive.reader import Archive, UnitReader
+from onggi.archive.reader import Archive, PlacedFrames, UnitReader
 from onggi.archive.selection import TreeOptions
 from onggi.archive.store import MemoryStore
 from onggi.archive.tree_extract import unpack_tree
@@ -38,10 +37,11 @@ def damage(monkeypatch: pytest.MonkeyPatch, *bad: tuple[int, int]) -> None:
     """Let frames be damaged: (unit, frame)."""
     real = UnitReader.frame
 
-    def frame(self: UnitReader, unit: UnitRow, number: int) -> bytes:
-        if (unit.number, number) in bad:
-            raise DamagedError("frame", "broken", unit=unit.number, frame=number, archive_offset=99)
-        return real(self, unit, number)
+    def frame(self: UnitReader, placed: PlacedFrames, number: int) -> bytes:
+        at = (placed.unit.number, number)
+        if at in bad:
+            raise DamagedError("frame", "broken", unit=at[0], frame=number, archive_offset=99)
+        return real(self, placed, number)
 
     monkeypatch.setattr(UnitReader, "frame", frame)
 

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onggi.archive.errors import BadUseError, DamagedError
-from onggi.archive.index import UnitRow
-from onggi.archive.reader import Archive, UnitReader
+from onggi.archive.reader import Archive, PlacedFrames, UnitReader
 from onggi.archive.store import FileStore, MemoryStore
 from onggi.archive.view import View, open_tree
 
@@ -115,11 +114,11 @@ def test_only_the_frames_that_are_touched_are_decoded(
     decoded: list[int] = []
     real = UnitReader.frame
 
-    def frame(self: UnitReader, unit: UnitRow, number: int) -> bytes:
-        decoded.append(unit.number)
-        if unit.number in bad:
+    def frame(self: UnitReader, placed: PlacedFrames, number: int) -> bytes:
+        decoded.append(placed.unit.number)
+        if placed.unit.number in bad:
             raise DamagedError("frame", "broken")
-        return real(self, unit, number)
+        return real(self, placed, number)
 
     bad: set[int] = set()
     monkeypatch.setattr(UnitReader, "frame", frame)
