@@ -1,4 +1,4 @@
-/* What `files`, `restore` and `tree_plan` do to many files one by one, for a folder at a time.
+/* What `files`, `restore`, `tree_plan` and `fuse` do one by one, for many files or bytes at a time.
  *
  * Owns: the common case. Whatever is not quite common (an error, an attribute, a file that changed, a
  * number out of range) is left to the twins in Python, which look again, and tell what was wrong.

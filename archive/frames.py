@@ -18,7 +18,7 @@ from .reader import Content, PlacedFrames, UnitReader, place_frames
 CACHE_BYTES = 64 * 1024 * 1024
 _CROSSINGS = 64  # ends of frames that are remembered, to tell who reads in order
 _LATE_BYTES = 2 * 1024 * 1024  # how far behind who reads in order a late read may be
-_MOST_PLACED = 4096  # frames whose places are remembered, at 250 bytes
+_MOST_PLACED = 4096  # frames whose places are remembered, at 280 bytes
 _EDGE = 16  # one part of so many of a frame is near its end, or its start
 
 _Key = tuple[object, int, int]  # whose it is, unit, frame
@@ -296,7 +296,7 @@ class FrameCache:
             self._readers.append(reader)
 
     def _placed(self, number: int) -> PlacedFrames:
-        """Return where the frames of a unit stand: to look that up takes a tenth of a decoding."""
+        """Return where the frames of a unit stand: to look that up takes a twentieth of a read."""
         with self._units_lock:
             placed = self._units.get(number)
             if placed is not None:

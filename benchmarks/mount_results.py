@@ -44,9 +44,10 @@ class MountResults(Results):
         self.rows.append(Row(what, result.median, str(result), bar))
 
     def limit(self, decode: Series, serve: Series) -> None:
-        """Add how fast a mount is at most, against decoding alone, on processors that are busy.
+        """Add how fast this mount could be, against decoding alone, on processors that are busy.
 
-        As fast as if decoding and serving shared them without a gap, both as cheap as alone.
+        As if decoding and serving shared them without a gap, both as cheap as alone. It says
+        nothing of what serves more cheaply: the start of the process that serves is in it, too.
         """
         shares = [
             alone / (alone + also)
@@ -54,7 +55,7 @@ class MountResults(Results):
         ]
         median = statistics.median(shares)
         shown = f"{median:.2f}x ({spread(min(shares), max(shares), 2)})"
-        what = f"{decode.name}: CPU / (the same + {serve.name}), the most that a mount can have"
+        what = f"{decode.name}: CPU / (the same + {serve.name}), the most at this cost of serving"
         self.rows.append(Row(what, median, shown, None))
 
     def figure(self, measured: Measured, key: str, what: str, unit: str, bar: Bar | None) -> None:
